@@ -1,0 +1,175 @@
+package eventsourcing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Component is a part of a program that runs: a router, a processor, a server.
+type Component interface {
+	// Name is for logs and for health reports.
+	Name() string
+	// Start begins the work and returns when it is under way. The context is for starting only; the work goes on until Stop.
+	// A component is started once.
+	Start(ctx context.Context) error
+	// Stop ends the work: no new work first, then what is under way is finished. When ctx ends before that, what is left is
+	// broken off, and Stop still waits for its goroutines to be gone. The error is nil when everything was finished, and that
+	// of ctx when something was broken off. What was never started, or is stopped already, is stopped.
+	Stop(ctx context.Context) error
+	// Done is closed when the work has ended, by Stop or by itself.
+	Done() <-chan struct{}
+	// Err says why the work ended by itself; nil while it runs and after Stop.
+	Err() error
+	// Health is nil when the component works as it should, and says what is wrong otherwise.
+	Health(ctx context.Context) error
+}
+
+// Group starts components in order and stops them in reverse, so that a part can rely on those before it for as long as it
+// lives. It is a component itself: it ends when the first of its components does.
+type Group struct {
+	name       string
+	components []Component
+
+	mu      sync.Mutex
+	started int // how many of the components run
+	state   groupState
+	err     error
+	done    chan struct{}
+	stop    chan struct{}
+	watched sync.WaitGroup
+}
+
+type groupState int
+
+const (
+	groupNew groupState = iota
+	groupRunning
+	groupStopped
+)
+
+// NewGroup makes a group of components.
+func NewGroup(name string, components ...Component) *Group {
+	return &Group{name: name, components: components, done: make(chan struct{}), stop: make(chan struct{})}
+}
+
+// Name returns the name of the group.
+func (g *Group) Name() string { return g.name }
+
+// Start starts the components in order. When one fails, those before it are stopped again, in reverse, and its error is
+// returned.
+func (g *Group) Start(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != groupNew {
+		return fmt.Errorf("start %s: it was started before: %w", g.name, ErrInvalid)
+	}
+	for _, c := range g.components {
+		if err := ctx.Err(); err != nil {
+			return g.abandon(fmt.Errorf("start %s: %w", c.Name(), err))
+		}
+		if err := c.Start(ctx); err != nil {
+			return g.abandon(fmt.Errorf("start %s: %w", c.Name(), err))
+		}
+		g.started++
+	}
+	g.state = groupRunning
+	for _, c := range g.components {
+		g.watched.Go(func() { g.watch(c) })
+	}
+	return nil
+}
+
+// abandon stops what was started, when another could not be.
+func (g *Group) abandon(cause error) error {
+	const patience = 10 * time.Second // Start's own context may be why it failed
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := errors.Join(cause, g.stopStarted(ctx))
+	g.state = groupStopped
+	close(g.done)
+	return err
+}
+
+func (g *Group) watch(c Component) {
+	select {
+	case <-g.stop:
+	case <-c.Done():
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.state != groupRunning || g.err != nil {
+			return
+		}
+		g.err = fmt.Errorf("%s: %w", c.Name(), errEnded)
+		if err := c.Err(); err != nil {
+			g.err = fmt.Errorf("%s: %w", c.Name(), err)
+		}
+		close(g.done)
+	}
+}
+
+var errEnded = errors.New("ended by itself")
+
+// Stop stops the components in reverse order.
+func (g *Group) Stop(ctx context.Context) error {
+	g.mu.Lock()
+	if g.state != groupRunning {
+		if g.state == groupNew {
+			close(g.done)
+		}
+		g.state = groupStopped
+		g.mu.Unlock()
+		return nil
+	}
+	g.state = groupStopped
+	ended := g.err != nil // then done is closed already
+	g.mu.Unlock()
+
+	close(g.stop)
+	g.watched.Wait()
+	err := g.stopStarted(ctx)
+	if !ended {
+		close(g.done)
+	}
+	return err
+}
+
+func (g *Group) stopStarted(ctx context.Context) error {
+	var errs []error
+	for ; g.started > 0; g.started-- {
+		c := g.components[g.started-1]
+		if err := c.Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", c.Name(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Done is closed when the group was stopped, or the first of its components ended.
+func (g *Group) Done() <-chan struct{} { return g.done }
+
+// Err says which component ended by itself, and why; nil while all run and after a Stop that came first.
+func (g *Group) Err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+// Health joins what is wrong with each of the components.
+func (g *Group) Health(ctx context.Context) error {
+	g.mu.Lock()
+	state, err := g.state, g.err
+	g.mu.Unlock()
+	if state != groupRunning {
+		return fmt.Errorf("%s is not running", g.name)
+	}
+	errs := []error{err}
+	for _, c := range g.components {
+		if err := c.Health(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.Name(), err))
+		}
+	}
+	return errors.Join(errs...)
+}

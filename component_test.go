@@ -1,0 +1,147 @@
+package eventsourcing_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	es "github.com/eventsourcing-go/eventsourcing"
+)
+
+// part is a component that tells what is done to it.
+type part struct {
+	name     string
+	log      *journal
+	startErr error
+	stopErr  error
+	health   error
+	done     chan struct{}
+	err      error
+}
+
+type journal struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (j *journal) add(line string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, line)
+}
+
+func newPart(name string, log *journal) *part {
+	return &part{name: name, log: log, done: make(chan struct{})}
+}
+
+func (p *part) Name() string { return p.name }
+
+func (p *part) Start(context.Context) error {
+	p.log.add("start " + p.name)
+	return p.startErr
+}
+
+func (p *part) Stop(context.Context) error {
+	p.log.add("stop " + p.name)
+	return p.stopErr
+}
+
+func (p *part) Done() <-chan struct{}        { return p.done }
+func (p *part) Err() error                   { return p.err }
+func (p *part) Health(context.Context) error { return p.health }
+
+func TestGroupStartsInOrderAndStopsInReverse(t *testing.T) {
+	t.Parallel()
+	var log journal
+	boom := errors.New("boom")
+	a, b, c := newPart("a", &log), newPart("b", &log), newPart("c", &log)
+	b.stopErr = boom
+	g := es.NewGroup("all", a, b, c)
+	if err := g.Health(t.Context()); err == nil {
+		t.Error("a group that was not started is healthy")
+	}
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Health(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.health = boom
+	if err := g.Health(t.Context()); !errors.Is(err, boom) || !strings.Contains(err.Error(), "c:") {
+		t.Errorf("health: %v", err)
+	}
+	if err := g.Start(t.Context()); !errors.Is(err, es.ErrInvalid) {
+		t.Errorf("second start: %v", err)
+	}
+	if err := g.Stop(t.Context()); !errors.Is(err, boom) || !strings.Contains(err.Error(), "stop b") {
+		t.Errorf("stop: %v", err)
+	}
+	<-g.Done()
+	if err := g.Err(); err != nil {
+		t.Errorf("a group that was stopped ended by %v", err)
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Errorf("second stop: %v", err)
+	}
+	want := []string{"start a", "start b", "start c", "stop c", "stop b", "stop a"}
+	if !slices.Equal(log.lines, want) {
+		t.Errorf("%v, want %v", log.lines, want)
+	}
+}
+
+func TestGroupUndoesAStartThatFails(t *testing.T) {
+	t.Parallel()
+	var log journal
+	boom := errors.New("boom")
+	a, b, c := newPart("a", &log), newPart("b", &log), newPart("c", &log)
+	b.startErr = boom
+	g := es.NewGroup("all", a, b, c)
+	if err := g.Start(t.Context()); !errors.Is(err, boom) || !strings.Contains(err.Error(), "start b") {
+		t.Errorf("start: %v", err)
+	}
+	<-g.Done()
+	if want := []string{"start a", "start b", "stop a"}; !slices.Equal(log.lines, want) {
+		t.Errorf("%v, want %v", log.lines, want)
+	}
+}
+
+func TestGroupEndsWithTheFirstOfItsParts(t *testing.T) {
+	t.Parallel()
+	var log journal
+	boom := errors.New("boom")
+	a, b := newPart("a", &log), newPart("b", &log)
+	g := es.NewGroup("all", a, b)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.err = boom
+	close(a.done)
+	<-g.Done()
+	if err := g.Err(); !errors.Is(err, boom) || !strings.Contains(err.Error(), "a:") {
+		t.Errorf("ended by %v", err)
+	}
+	if err := g.Health(t.Context()); !errors.Is(err, boom) {
+		t.Errorf("health: %v", err)
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"start a", "start b", "stop b", "stop a"}; !slices.Equal(log.lines, want) {
+		t.Errorf("%v, want %v", log.lines, want)
+	}
+}
+
+func TestGroupThatWasNeverStartedIsStopped(t *testing.T) {
+	t.Parallel()
+	g := es.NewGroup("all")
+	if err := g.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-g.Done()
+	if err := g.Start(t.Context()); err == nil {
+		t.Error("a group that was stopped starts")
+	}
+}

@@ -1,0 +1,130 @@
+package eventsourcing
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The longest error text and stack that a dead letter keeps, in bytes, and what it takes at most beside the message in it.
+const (
+	deadLetterError    = 16 << 10
+	deadLetterStack    = 64 << 10
+	deadLetterOverhead = 6 * (deadLetterError + deadLetterStack + 8*MaxNameBytes)
+)
+
+// DeadLetterName is the name of the messages in a dead stream.
+const DeadLetterName = "DeadLetter"
+
+// DeadLetterRecord is the payload of a message in the dead stream: what could not be handled, by whom, and why. It has
+// everything that is needed to look at the original and to replay it to the route that failed.
+type DeadLetterRecord struct {
+	// Original is the message that failed, with its bytes.
+	Original RecordedMessage `json:"original"`
+	// Topic is where it was published, Group the consumer group and Handler the route that failed. A processor leaves Topic
+	// and Group empty.
+	Topic   string `json:"topic,omitempty"`
+	Group   string `json:"group,omitempty"`
+	Handler string `json:"handler"`
+	// Error is the text of the last error, cut after 16 KiB; Stack is where it happened when it was a panic, cut after 64 KiB.
+	Error string `json:"error"`
+	Stack string `json:"stack,omitempty"`
+	// Attempts is how often it was tried.
+	Attempts int       `json:"attempts"`
+	Time     time.Time `json:"time"`
+}
+
+// RecordedMessage is a [Message] as it stands inside a dead letter, in JSON.
+type RecordedMessage struct {
+	ID            uuid.UUID         `json:"id"`
+	Name          string            `json:"name"`
+	Schema        int               `json:"schema"`
+	Stream        string            `json:"stream"`
+	Version       int64             `json:"version,omitempty"`
+	Position      int64             `json:"position,omitempty"`
+	Time          time.Time         `json:"time"`
+	Recorded      time.Time         `json:"recorded,omitzero"`
+	CorrelationID string            `json:"correlationId,omitempty"`
+	CausationID   string            `json:"causationId,omitempty"`
+	Tags          []string          `json:"tags,omitempty"`
+	Metadata      map[string]string `json:"metadata,omitempty"`
+	ContentType   string            `json:"contentType"`
+	Data          []byte            `json:"data,omitempty"` // in base64
+	Raw           []byte            `json:"raw,omitempty"`  // in base64; what came when it could not be decoded
+}
+
+// Record puts a message into the shape that stands inside a dead letter.
+func Record(m *Message) RecordedMessage {
+	return RecordedMessage{
+		ID: m.ID, Name: m.Name, Schema: m.Schema, Stream: m.Stream, Version: m.Version, Position: m.Position, Time: m.Time,
+		Recorded: m.Recorded, CorrelationID: m.CorrelationID, CausationID: m.CausationID, Tags: m.Tags, Metadata: m.Metadata,
+		ContentType: m.ContentType, Data: m.Data,
+	}
+}
+
+// Message returns the message that was recorded.
+func (r RecordedMessage) Message() *Message {
+	m := &Message{
+		ID: r.ID, Name: r.Name, Schema: r.Schema, Stream: r.Stream, Version: r.Version, Position: r.Position, Time: r.Time,
+		Recorded: r.Recorded, CorrelationID: r.CorrelationID, CausationID: r.CausationID, Tags: r.Tags, Metadata: r.Metadata,
+		ContentType: r.ContentType, Data: r.Data,
+	}
+	return m.Clone()
+}
+
+// NewDeadLetter makes the message for the dead stream out of a delivery that failed for good in a route. Its ID is derived
+// from the original, the group and the attempt, so that sending it twice leaves one; its causation names the original.
+func NewDeadLetter(stream, handler string, d *Delivery, cause error) (*Message, error) {
+	record := DeadLetterRecord{
+		Original: Record(d.Message),
+		Topic:    d.Topic, Group: d.Group, Handler: handler, Attempts: d.Attempt,
+	}
+	original := d.ID
+	if d.Err != nil {
+		record.Original.Raw, record.Original.Data = d.Raw, nil
+		if original == uuid.Nil { // what cannot be decoded may not even have an ID to tell it by
+			original = uuid.NewSHA1(uuid.NameSpaceOID, d.Raw)
+		}
+	}
+	id := DeriveID(original, "dead letter of route "+handler+" in group "+d.Group, d.Attempt)
+	return newDeadLetter(stream, record, id, cause, d.Message)
+}
+
+// NewDeadEntry makes the message for the dead stream out of an entry of the outbox that a processor gave up.
+func NewDeadEntry(stream, processor string, e *Entry, cause error) (*Message, error) {
+	record := DeadLetterRecord{Original: Record(e.Message), Handler: processor, Attempts: e.Attempt}
+	return newDeadLetter(stream, record, DeriveID(e.ID, "dead letter of processor "+processor, e.Attempt), cause, e.Message)
+}
+
+func newDeadLetter(stream string, record DeadLetterRecord, id uuid.UUID, cause error, original *Message) (*Message, error) {
+	if cause != nil {
+		record.Error = cut(cause.Error(), deadLetterError)
+	}
+	var panicked *PanicError
+	if errors.As(cause, &panicked) {
+		record.Stack = cut(string(panicked.Stack), deadLetterStack)
+	}
+	record.Time = Timestamp(time.Now())
+	data, err := json.Marshal(record)
+	if err != nil {
+		return nil, fmt.Errorf("encode dead letter of %s: %w", original.ID, err)
+	}
+	m := NewMessage(stream, DeadLetterName, data)
+	m.ID = id
+	if original.ID != uuid.Nil {
+		original.Caused(m)
+	}
+	return m, nil
+}
+
+// cut shortens a text to at most so many bytes of valid UTF-8.
+func cut(text string, most int) string {
+	if len(text) > most {
+		text = text[:most]
+	}
+	return strings.ToValidUTF8(text, "")
+}

@@ -1,0 +1,199 @@
+package eventsourcing
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// MaxNameBytes is the longest stream, topic, group, model, lease or tag name, and the longest message name, in bytes.
+const MaxNameBytes = 255
+
+// Category returns the kind of a stream, which is also the topic its messages are published to: what stands before the first
+// "-", so "order" for "order-7". A name without "-", or that begins with it, is its own category, so that every valid stream
+// name has a valid category.
+func Category(stream string) string {
+	if i := strings.IndexByte(stream, '-'); i > 0 {
+		return stream[:i]
+	}
+	return stream
+}
+
+// ValidateName checks the name of a stream, topic, group, model or lease: 1 to [MaxNameBytes] bytes of UTF-8 without
+// control characters. The kind ("stream", "topic") is for the message of the [*InvalidError] that it returns.
+func ValidateName(kind, name string) error {
+	switch {
+	case name == "":
+		return Invalidf(kind, "is empty; it takes 1 to %d bytes", MaxNameBytes)
+	case len(name) > MaxNameBytes:
+		return Invalidf(kind, "has %d bytes; at most %d are allowed", len(name), MaxNameBytes)
+	case !utf8.ValidString(name):
+		return Invalidf(kind, "%q is not valid UTF-8", name)
+	}
+	for _, r := range name {
+		if unicode.IsControl(r) {
+			return Invalidf(kind, "%q has the control character %U", name, r)
+		}
+	}
+	return nil
+}
+
+// Limits are the largest sizes that a backend takes. Larger input is [ErrInvalid], before anything is written.
+// A zero field means the default.
+type Limits struct {
+	// EventBytes is the largest Data of one message, in bytes. The default is 16 MiB. A dead letter may be larger by what it
+	// takes to have a message of that size in it.
+	EventBytes int
+	// EventsPerAppend is the largest number of events in one append, over all its streams. The default is 10,000.
+	EventsPerAppend int
+	// MetadataBytes is the largest sum of the lengths of a message's metadata keys and values, correlation ID, causation ID
+	// and content type, in bytes. The default is 64 KiB.
+	MetadataBytes int
+	// TagsPerEvent is the largest number of tags of one message. The default is 64.
+	TagsPerEvent int
+}
+
+// WithDefaults returns l with the default in each field that is zero.
+func (l Limits) WithDefaults() Limits {
+	set := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	set(&l.EventBytes, 16<<20)
+	set(&l.EventsPerAppend, 10_000)
+	set(&l.MetadataBytes, 64<<10)
+	set(&l.TagsPerEvent, 64)
+	return l
+}
+
+// Validate checks a message against the rules that hold on every backend and against the limits of one. The error is an
+// [*InvalidError] and says which field is wrong and what would be right.
+//
+// Names, tags, metadata keys and values, and the IDs of correlation and causation are valid UTF-8 without NUL, because
+// databases cannot hold anything else; Data may hold any bytes.
+func (m *Message) Validate(l Limits) error {
+	if m == nil {
+		return Invalidf("message", "is nil")
+	}
+	l = l.WithDefaults()
+	if m.ID == uuid.Nil {
+		return Invalidf("message ID", "is missing; make messages with NewMessage, or set a UUIDv7")
+	}
+	if err := ValidateName("stream", m.Stream); err != nil {
+		return err
+	}
+	if m.Schema < 1 {
+		return Invalidf("message schema", "is %d; schema versions count from 1", m.Schema)
+	}
+	if y := m.Time.UTC().Year(); m.Time.IsZero() || y < 1 || y > 9999 {
+		return Invalidf("message time", "is %v; it takes a time in the years 1 to 9999, and not the zero time", m.Time)
+	}
+	if err := m.validateTexts(); err != nil {
+		return err
+	}
+	if err := m.validateTags(l); err != nil {
+		return err
+	}
+	if err := m.validateMetadata(l); err != nil {
+		return err
+	}
+	if most := l.dataBytes(m); len(m.Data) > most {
+		return Invalidf("message data", "has %d bytes; this store takes at most %d", len(m.Data), most)
+	}
+	return nil
+}
+
+// dataBytes is the largest Data that m may have. A dead letter has a whole message in it, in JSON and base64, and must never
+// be turned down for its size where the message itself was taken.
+func (l Limits) dataBytes(m *Message) int {
+	if m.Name != DeadLetterName {
+		return l.EventBytes
+	}
+	const base64, escaped = 4.0 / 3, 6
+	return int(float64(l.EventBytes)*base64) + escaped*(l.MetadataBytes+l.TagsPerEvent*MaxNameBytes) + deadLetterOverhead
+}
+
+func (m *Message) validateTexts() error {
+	switch {
+	case m.Name == "":
+		return Invalidf("message name", "is empty; it says what happened, such as \"ItemAdded\"")
+	case len(m.Name) > MaxNameBytes:
+		return Invalidf("message name", "has %d bytes; at most %d are allowed", len(m.Name), MaxNameBytes)
+	case m.ContentType == "":
+		return Invalidf("message content type", "is empty; %q is the usual one", ContentTypeJSON)
+	}
+	if err := validateText("message name", m.Name); err != nil {
+		return err
+	}
+	if err := validateText("message content type", m.ContentType); err != nil {
+		return err
+	}
+	if err := validateText("message correlation ID", m.CorrelationID); err != nil {
+		return err
+	}
+	return validateText("message causation ID", m.CausationID)
+}
+
+func (m *Message) validateTags(l Limits) error {
+	if len(m.Tags) > l.TagsPerEvent {
+		return Invalidf("message tags", "are %d; this store takes at most %d", len(m.Tags), l.TagsPerEvent)
+	}
+	for i, tag := range m.Tags {
+		if err := validateTag(tag); err != nil {
+			return err
+		}
+		for _, earlier := range m.Tags[:i] {
+			if earlier == tag {
+				return Invalidf("message tags", "hold %q twice", tag)
+			}
+		}
+	}
+	return nil
+}
+
+func validateTag(tag string) error {
+	if tag == "" || len(tag) > MaxNameBytes {
+		return Invalidf("message tag", "has %d bytes; it takes 1 to %d", len(tag), MaxNameBytes)
+	}
+	return validateText("message tag", tag)
+}
+
+func (m *Message) validateMetadata(l Limits) error {
+	size := len(m.CorrelationID) + len(m.CausationID) + len(m.ContentType)
+	for key, value := range m.Metadata {
+		if err := validateText("message metadata key", key); err != nil {
+			return err
+		}
+		if err := validateText("message metadata value", value); err != nil {
+			return err
+		}
+		size += len(key) + len(value)
+	}
+	if size > l.MetadataBytes {
+		return Invalidf("message metadata", "has %d bytes; this store takes at most %d", size, l.MetadataBytes)
+	}
+	return nil
+}
+
+func validateText(what, text string) error {
+	if !utf8.ValidString(text) {
+		return Invalidf(what, "%q is not valid UTF-8", shorten(text))
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return Invalidf(what, "%q has a NUL, which databases cannot hold", shorten(text))
+	}
+	return nil
+}
+
+// shorten keeps an error message readable when the text it quotes is long.
+func shorten(text string) string {
+	const most = 64
+	if len(text) <= most {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", text[:most], len(text))
+}
