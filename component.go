@@ -68,10 +68,10 @@ func (g *Group) Start(ctx context.Context) error {
 	}
 	for _, c := range g.components {
 		if err := ctx.Err(); err != nil {
-			return g.abandon(fmt.Errorf("start %s: %w", c.Name(), err))
+			return g.abandon(ctx, fmt.Errorf("start %s: %w", c.Name(), err))
 		}
 		if err := c.Start(ctx); err != nil {
-			return g.abandon(fmt.Errorf("start %s: %w", c.Name(), err))
+			return g.abandon(ctx, fmt.Errorf("start %s: %w", c.Name(), err))
 		}
 		g.started++
 	}
@@ -83,9 +83,9 @@ func (g *Group) Start(ctx context.Context) error {
 }
 
 // abandon stops what was started, when another could not be.
-func (g *Group) abandon(cause error) error {
+func (g *Group) abandon(ctx context.Context, cause error) error {
 	const patience = 10 * time.Second // Start's own context may be why it failed
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	err := errors.Join(cause, g.stopStarted(ctx))
 	g.state = groupStopped

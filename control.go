@@ -67,8 +67,7 @@ func Judge(err error) (Verdict, time.Duration) {
 	if err == nil {
 		return VerdictDone, 0
 	}
-	var control *controlError
-	if errors.As(err, &control) {
+	if control, ok := errors.AsType[*controlError](err); ok {
 		return control.verdict, control.delay
 	}
 	return VerdictFailed, 0

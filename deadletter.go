@@ -104,8 +104,7 @@ func newDeadLetter(stream string, record DeadLetterRecord, id uuid.UUID, cause e
 	if cause != nil {
 		record.Error = cut(cause.Error(), deadLetterError)
 	}
-	var panicked *PanicError
-	if errors.As(cause, &panicked) {
+	if panicked, ok := errors.AsType[*PanicError](cause); ok {
 		record.Stack = cut(string(panicked.Stack), deadLetterStack)
 	}
 	record.Time = Timestamp(time.Now())

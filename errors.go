@@ -170,8 +170,7 @@ func (e *BatchError) Unwrap() []error {
 
 // Of returns the error of item i, whatever the kind of err: a [*BatchError] knows each item's, any other error is everybody's.
 func Of(err error, i int) error {
-	var batch *BatchError
-	if errors.As(err, &batch) {
+	if batch, ok := errors.AsType[*BatchError](err); ok {
 		if i < len(batch.Errs) {
 			return batch.Errs[i]
 		}

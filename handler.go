@@ -2,6 +2,7 @@ package eventsourcing
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -45,8 +46,8 @@ type Middleware func(Handler) Handler
 
 // Chain wraps a handler in middleware, the first outermost.
 func Chain(h Handler, middleware ...Middleware) Handler {
-	for i := len(middleware) - 1; i >= 0; i-- {
-		h = middleware[i](h)
+	for _, m := range slices.Backward(middleware) {
+		h = m(h)
 	}
 	return h
 }

@@ -2,6 +2,7 @@ package eventsourcing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -146,10 +147,8 @@ func (m *Message) validateTags(l Limits) error {
 		if err := validateTag(tag); err != nil {
 			return err
 		}
-		for _, earlier := range m.Tags[:i] {
-			if earlier == tag {
-				return Invalidf("message tags", "hold %q twice", tag)
-			}
+		if slices.Contains(m.Tags[:i], tag) {
+			return Invalidf("message tags", "hold %q twice", tag)
 		}
 	}
 	return nil
