@@ -1,9 +1,11 @@
 package eventsourcing
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -77,7 +79,9 @@ func (r RecordedMessage) Message() *Message {
 }
 
 // NewDeadLetter makes the message for the dead stream out of a delivery that failed for good in a route. Its ID is derived
-// from the original, the group and the attempt, so that sending it twice leaves one; its causation names the original.
+// from the original, the group and when the message was first handed to the group, or the attempt where that is not known: who
+// crashes between sending it and acknowledging the original leaves one dead letter and not two, and a message that is replayed
+// and fails again gets another. Its causation names the original.
 func NewDeadLetter(stream, handler string, d *Delivery, cause error) (*Message, error) {
 	record := DeadLetterRecord{
 		Original: Record(d.Message),
@@ -90,14 +94,37 @@ func NewDeadLetter(stream, handler string, d *Delivery, cause error) (*Message, 
 			original = uuid.NewSHA1(uuid.NameSpaceOID, d.Raw)
 		}
 	}
-	id := DeriveID(original, "dead letter of route "+handler+" in group "+d.Group, d.Attempt)
+	round := int64(d.Attempt)
+	if !d.First.IsZero() {
+		round = d.First.UnixMicro()
+	}
+	id := DeriveID(original, "dead letter of route "+handler+" in group "+d.Group, int(round))
 	return newDeadLetter(stream, record, id, cause, d.Message)
 }
 
-// NewDeadEntry makes the message for the dead stream out of an entry of the outbox that a processor gave up.
+// NewDeadEntry makes the message for the dead stream out of an entry of the outbox that a processor gave up. Its ID is derived
+// from the original and when that was enqueued or last replayed, with the same effect as that of [NewDeadLetter].
 func NewDeadEntry(stream, processor string, e *Entry, cause error) (*Message, error) {
 	record := DeadLetterRecord{Original: Record(e.Message), Handler: processor, Attempts: e.Attempt}
-	return newDeadLetter(stream, record, DeriveID(e.ID, "dead letter of processor "+processor, e.Attempt), cause, e.Message)
+	return newDeadLetter(stream, record, DeriveID(e.ID, "dead letter of processor "+processor, int(e.Enqueued.UnixMicro())), cause, e.Message)
+}
+
+// ReadDeadLetters yields what is in a dead stream, the oldest first. An error, of the store or of a dead letter that cannot be
+// decoded, ends it.
+func ReadDeadLetters(ctx context.Context, store EventStore, stream string) iter.Seq2[DeadLetterRecord, error] {
+	return func(yield func(DeadLetterRecord, error) bool) {
+		for m, err := range store.Read(ctx, Query{Stream: stream, Names: []string{DeadLetterName}}) {
+			var record DeadLetterRecord
+			if err == nil {
+				if err = json.Unmarshal(m.Data, &record); err != nil {
+					err = fmt.Errorf("decode dead letter %s: %w", m.ID, err)
+				}
+			}
+			if !yield(record, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 func newDeadLetter(stream string, record DeadLetterRecord, id uuid.UUID, cause error, original *Message) (*Message, error) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -18,7 +19,7 @@ func TestDeadLetterHasEverythingAndTheOriginal(t *testing.T) {
 	m := es.NewMessage("order-7", "OrderPlaced", []byte{0, 1, 0xff})
 	m.Tags, m.Metadata = []string{"a"}, map[string]string{"tenant": "t1"}
 	m.Version, m.Position, m.CorrelationID = 3, 44, "conversation"
-	d := &es.Delivery{Message: m, Topic: "order", Group: "shipping", Attempt: 5}
+	d := &es.Delivery{Message: m, Topic: "order", Group: "shipping", Attempt: 5, First: time.Now()}
 
 	dead, err := es.NewDeadLetter("dead", "ship", d, &es.PanicError{Value: "boom", Stack: []byte("main.go:7")})
 	if err != nil {
@@ -44,12 +45,17 @@ func TestDeadLetterHasEverythingAndTheOriginal(t *testing.T) {
 		t.Errorf("the original came back as %+v", got)
 	}
 
+	d.Attempt++ // it crashed before the acknowledgement, which counts as an attempt
 	again, err := es.NewDeadLetter("dead", "ship", d, errors.New("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if again.ID != dead.ID {
 		t.Error("sending it again would leave two dead letters")
+	}
+	d.First = d.First.Add(time.Hour) // it was replayed
+	if later, err := es.NewDeadLetter("dead", "ship", d, errors.New("x")); err != nil || later.ID == dead.ID {
+		t.Errorf("failing after a replay leaves no dead letter of its own: %v", err)
 	}
 }
 

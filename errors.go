@@ -32,6 +32,8 @@ var (
 	ErrCheckpoint = errors.New("checkpoint does not fit the store")
 	// ErrStreamDeleted: the stream was deleted for good, and takes no more events.
 	ErrStreamDeleted = errors.New("stream deleted")
+	// ErrHeldBack: an earlier message of the same stream failed, and this one was not tried, so that it does not overtake it.
+	ErrHeldBack = errors.New("held back behind an earlier message that failed")
 	// ErrFull: a bounded buffer is full and was told to fail rather than to wait.
 	ErrFull = errors.New("full")
 	// ErrUnknownType: no Go type is registered for a message's name and schema.

@@ -1,9 +1,11 @@
 package eventsourcing
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 )
 
 // Model is a read model seen as values of type T, kept as JSON.
@@ -52,6 +54,30 @@ func (m Model[T]) List(ctx context.Context, prefix, after string, limit int) ([]
 	return items, nil
 }
 
+// All yields the values whose keys begin with prefix, in bytewise order of their keys. It reads a page at a time, so that memory
+// does not grow with their number; what is changed meanwhile may be seen or not. An error ends it, with a zero item.
+func (m Model[T]) All(ctx context.Context, prefix string) iter.Seq2[Item[T], error] {
+	return func(yield func(Item[T], error) bool) {
+		after := ""
+		for {
+			page, err := m.List(ctx, prefix, after, DefaultListLimit)
+			if err != nil {
+				yield(Item[T]{}, err)
+				return
+			}
+			for _, item := range page {
+				if !yield(item, nil) {
+					return
+				}
+				after = item.Key
+			}
+			if len(page) < DefaultListLimit {
+				return
+			}
+		}
+	}
+}
+
 // Save puts a value under a key, if the document there is as expected; a [*RevisionError] otherwise. To change what was
 // loaded, expect [Exactly] its revision.
 func (m Model[T]) Save(ctx context.Context, key string, value T, expect Expectation) error {
@@ -69,11 +95,13 @@ func (m Model[T]) Delete(ctx context.Context, key string, expect Expectation) er
 
 // Put makes the write of a value, for a [Commit] that has more in it.
 func (m Model[T]) Put(key string, value T, expect Expectation) (Write, error) {
-	data, err := json.Marshal(value)
-	if err != nil {
+	var data bytes.Buffer
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false) // a document is no part of an HTML page, and JSON that is put stays as it was
+	if err := encoder.Encode(value); err != nil {
 		return Write{}, fmt.Errorf("encode document %q of model %q: %w", key, m.name, err)
 	}
-	return Write{Model: m.name, Key: key, Data: data, Expect: expect}, nil
+	return Write{Model: m.name, Key: key, Data: bytes.TrimSuffix(data.Bytes(), []byte("\n")), Expect: expect}, nil
 }
 
 func (m Model[T]) decode(doc Document) (Item[T], error) {

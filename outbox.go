@@ -12,10 +12,12 @@ import (
 //
 // Claims work under leases. A lease is on a partition of streams and not on an entry, so that the entries of one stream are
 // with one owner at a time and are handed out in the order in which they were enqueued. The clock of the backend decides when
-// a lease has ended.
+// a lease has ended. A partition is its owner's while the owner has entries of it in hand, and for a second at the most after
+// that: an implementation may keep it that long so that the next claim needs no commit, and no longer, so that others get what
+// was given back.
 type Outbox interface {
 	// Enqueue stores messages, all or none, and is durable when it returns. An ID that is waiting already with the same
-	// content is left as it is; with other content it is [ErrDuplicate]. [ErrInvalid], [ErrClosed].
+	// content, or is a dead letter, is left as it is; with other content it is [ErrDuplicate]. [ErrInvalid], [ErrClosed].
 	//
 	// Messages of one call, and of calls that follow each other, keep their order within a stream. Between calls that overlap
 	// in time the order is undefined.
@@ -39,7 +41,8 @@ type Outbox interface {
 	// Release gives entries back at once; it was not an attempt.
 	Release(ctx context.Context, entries []Entry) error
 
-	// Extend starts the lease of the entries anew, as long as the claim's, and sets their Deadline.
+	// Extend starts the lease of the entries anew, as long as the claim's, and sets their Deadline. What the claim has of the
+	// same partition goes on with them.
 	Extend(ctx context.Context, entries []Entry) error
 
 	// Wait returns when there may be something to claim: at once when there is, or as soon as an entry is enqueued, given
@@ -52,8 +55,9 @@ type Outbox interface {
 	// DeadLetters yields the dead letters, the oldest first, an error last and with a zero entry.
 	DeadLetters(ctx context.Context) iter.Seq2[DeadEntry, error]
 
-	// Replay puts dead letters back, with their attempts counted from 1 again. They come before the later entries of their
-	// stream, and a stream that they parked goes on. An ID that is no dead letter is [ErrNotFound], and nothing is replayed.
+	// Replay puts dead letters back, with their attempts counted from 1 again and enqueued at this time. They come before the
+	// later entries of their stream, and a stream that they parked goes on. An ID that is no dead letter is [ErrNotFound], and
+	// nothing is replayed.
 	Replay(ctx context.Context, ids ...uuid.UUID) error
 
 	// Discard removes dead letters for good; a stream that they parked goes on. An ID that is no dead letter is [ErrNotFound],
@@ -64,9 +68,10 @@ type Outbox interface {
 // Entry is a message in the outbox, as it was handed out by a claim.
 type Entry struct {
 	*Message
-	// Enqueued is when it was stored, by the outbox's clock.
+	// Enqueued is when it was stored, or last replayed, by the outbox's clock.
 	Enqueued time.Time
-	// Attempt counts from 1, and rises with every [Outbox.Fail].
+	// Attempt counts from 1. It rises with every [Outbox.Fail], and when the lease of a claim ended without an answer: the
+	// entry may be what its owner died of.
 	Attempt int
 	// Deadline is when the lease of the claim ends.
 	Deadline time.Time
@@ -115,7 +120,7 @@ type OutboxStats struct {
 	Retrying int
 	// Dead is how many dead letters there are; Parked how many streams wait for one.
 	Dead, Parked int
-	// Failures counts the calls of Fail, by entry, since the outbox was opened.
+	// Failures counts the calls of Fail on this handle, by entry.
 	Failures int64
 }
 
@@ -124,6 +129,7 @@ type OutboxStats struct {
 type Forwarder interface {
 	// Forward appends each entry's message to its stream, expecting [Any], and completes the entry, both or neither. The
 	// outcome of each entry stands for itself: on [ErrLeaseLost] and on any other error nothing was appended for it, and it is
-	// still to be failed or released.
+	// still to be failed or released. After an error that is not [Permanent], later entries of the same stream in the call are
+	// not tried, and fail with [ErrHeldBack]: they would overtake it.
 	Forward(ctx context.Context, entries []Entry) []Outcome
 }

@@ -81,7 +81,8 @@ type Start struct {
 // Messages of one ordering key come in the order in which they were published, also after a nack. A key is with one batch at
 // a time: until every delivery of that batch with this key is acknowledged, nacked, released or overdue, no other batch, of
 // this subscription or of another of its group, holds a message with this key. Within a batch a key may have several
-// messages, in order; who nacks one of them releases those that follow, and gets them again after it.
+// messages, in order. A Nack or Release of one of them also releases those of its key that follow it in the batch, are not
+// answered yet and are not in the same call: they come again after it.
 //
 // Every delivery is answered by exactly one of Ack, Nack and Release. These take deliveries in any order, of any batches, and
 // answer all of the call that can be answered; the others are in the [*BatchError], [ErrLeaseLost] for one that was answered

@@ -1,10 +1,6 @@
 package eventsourcing
 
-import (
-	"context"
-
-	"github.com/google/uuid"
-)
+import "context"
 
 // ReadModels keeps documents to be looked up: by key, within a model. A projection commits what it changed together with its
 // checkpoint, so that each event has its effect exactly once.
@@ -37,8 +33,9 @@ type Document struct {
 	Key string
 	// Data is what was put, byte for byte. It is shared and read-only.
 	Data []byte
-	// Revision rises with every write of the document, not necessarily by one, and is never given to it twice, also when it
-	// was deleted in between. 0 means that there is no document.
+	// Revision rises with every write of the document, not necessarily by one, and is never given to another content of it,
+	// also when it was deleted in between. A document that came by [ReadModels].Switch has the revision it was built with. 0
+	// means that there is no document.
 	Revision int64
 }
 
@@ -97,7 +94,8 @@ type ProgressUpdate struct {
 }
 
 // Replacement puts the documents and the checkpoint that were built under the name With into the place of Model. Those that
-// Model had before are dropped, and the name With is empty afterwards.
+// Model had before are dropped, and the name With is empty afterwards. A name may be in one replacement only, and once in it;
+// otherwise it is [ErrInvalid].
 type Replacement struct {
 	Model, With string
 }
@@ -163,8 +161,5 @@ func validateKey(key string) error {
 	return validateText("document key", key)
 }
 
-// Same tells whether two values of progress are the same.
-func (p Progress) Same(other Progress) bool {
-	return p.Generation == other.Generation && p.Epoch == other.Epoch && p.Position == other.Position &&
-		(p.Incarnation == other.Incarnation || p.Incarnation == uuid.Nil || other.Incarnation == uuid.Nil)
-}
+// Same tells whether two values of progress are the same, in every field.
+func (p Progress) Same(other Progress) bool { return p == other }
