@@ -1,0 +1,168 @@
+package memory
+
+import (
+	"time"
+
+	es "github.com/eventsourcing-go/eventsourcing"
+)
+
+// batch is what one Receive hands out.
+type batch struct {
+	group *consumerGroup
+	sub   *subscription
+	dst   []es.Delivery
+	n     int
+
+	number   uint64 // tells the batches of a group apart
+	receipt  uint64 // of the first
+	now      time.Time
+	clock    int64
+	due      int64
+	deadline time.Time
+	alone    bool // it has a suspect, and takes nothing else
+}
+
+// fill makes up a batch of what can be handed out, and returns how much it is.
+//
+// Half of the room is for messages that were held back, which are the older ones, and half for those that come up in the log, so
+// that neither a message that fails again and again nor a flood of new ones keeps the others waiting. What one half does not
+// need is the other's.
+func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, now time.Time, clock int64) int {
+	dst = dst[:min(len(dst), g.topic.space.config.Buffer-g.inFlight)]
+	if len(dst) == 0 || g.fresh() == 0 && g.readyKeys.count == 0 {
+		return 0
+	}
+	g.batch++
+	g.cut = g.cut[:0]
+	room := uint64(len(dst))
+	b := batch{
+		group: g, sub: s, dst: dst, number: g.batch, receipt: g.topic.space.receipts.Add(room) - room,
+		now: now, clock: clock, due: clock + int64(s.lease), deadline: now.Add(s.lease),
+	}
+	if b.due < clock {
+		b.due = never // a lease of centuries
+	}
+	first := len(dst)
+	if g.fresh() > 0 {
+		first /= 2
+		if len(dst)%2 == 1 && !g.freshTurn {
+			first++
+		}
+		g.freshTurn = !g.freshTurn
+	}
+	b.takeReady(first)
+	b.takeFresh()
+	b.takeReady(len(dst))
+	b.takeMore()
+	return b.n
+}
+
+func (b *batch) full() bool { return b.alone || b.n == len(b.dst) }
+
+// takeReady takes messages of keys that are ready, an equal share of each, until the batch has so many.
+func (b *batch) takeReady(until int) {
+	g := b.group
+	for g.readyKeys.count > 0 && b.n < until && !b.alone {
+		at := g.readyKeys.first()
+		k := &g.keys.all[at]
+		if !g.ready(k, b.clock) { // it was, when it was queued
+			g.readyKeys.pop()
+			k.queued = false
+			g.settle(at, b.clock)
+			continue
+		}
+		if g.parcels.all[k.queue.first].suspect && b.n > 0 {
+			return // it begins the next batch
+		}
+		share := max((until-b.n)/g.readyKeys.count, 1)
+		g.readyKeys.pop()
+		k.queued = false
+		if b.takeKey(k, share) {
+			g.cut = append(g.cut, at)
+		}
+	}
+}
+
+// takeKey takes up to n messages of a key, and tells whether it has more that could be taken.
+func (b *batch) takeKey(k *orderKey, n int) bool {
+	g := b.group
+	for !b.full() && !k.queue.empty() {
+		i := k.queue.first
+		p := &g.parcels.all[i]
+		switch {
+		case p.notBefore > b.clock, p.suspect && b.n > 0:
+			return false
+		case n == 0:
+			return true
+		}
+		g.parcels.remove(&k.queue, byKey, i)
+		g.heldBack--
+		b.hand(i, p, k)
+		b.alone = p.suspect
+		n--
+	}
+	return false
+}
+
+// takeFresh takes messages from the log.
+func (b *batch) takeFresh() {
+	g := b.group
+	for n := g.fresh(); n > 0 && !b.full(); n-- {
+		i := g.next()
+		p := &g.parcels.all[i]
+		k := &g.keys.all[p.key]
+		if k.queue.empty() && (k.out.empty() || k.batch == b.number) {
+			b.hand(i, p, k)
+		} else {
+			g.hold(i)
+		}
+	}
+}
+
+// takeMore takes more of the keys that had more than their share, when there is room after all.
+func (b *batch) takeMore() {
+	g := b.group
+	for _, at := range g.cut {
+		b.takeKey(&g.keys.all[at], len(b.dst))
+	}
+	g.cut = g.cut[:0]
+}
+
+// hand puts a parcel into the batch.
+func (b *batch) hand(i int32, p *parcel, k *orderKey) {
+	g := b.group
+	if p.first == 0 {
+		p.first = b.clock
+	}
+	p.seat, p.receipt, p.due = b.sub.seat, b.receipt, b.due
+	b.receipt++
+	k.batch = b.number
+	g.parcels.pushBack(&k.out, byKey, i)
+	g.parcels.pushBack(&b.sub.leases, byLease, i)
+	b.sub.receipts.index.put(p.receipt, i)
+	g.inFlight++
+
+	// A slice that is used again holds much of what is to be written already. To look is cheaper than to write a pointer while
+	// the garbage collector runs.
+	d, r := &b.dst[b.n], p.record
+	d.Message = &r.message
+	if d.Topic != g.topic.name {
+		d.Topic = g.topic.name
+	}
+	if d.Group != g.name {
+		d.Group = g.name
+	}
+	if d.Err != nil || d.Raw != nil {
+		d.Err, d.Raw = nil, nil
+	}
+	d.Attempt = int(p.attempt)
+	d.First, d.Deadline = b.now, b.deadline
+	if p.first != b.clock {
+		d.First = b.now.Add(time.Duration(p.first - b.clock))
+	}
+	if r.broken != nil {
+		d.Err, d.Raw = r.broken.cause, r.broken.raw
+	}
+	d.Receipt = p.receipt
+	b.n++
+}

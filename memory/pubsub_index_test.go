@@ -1,0 +1,49 @@
+package memory
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+func TestNumberIndexIsAMap(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	var index numberIndex
+	want := map[uint64]int32{}
+	for step := range 200_000 {
+		id := uint64(random.IntN(3000))
+		if step%20_000 < 10_000 { // it grows and shrinks in turn
+			id = uint64(random.IntN(300))
+		}
+		slot, at := index.find(id)
+		if at != want[id] {
+			t.Fatalf("step %d: %d is at %d, want %d", step, id, at, want[id])
+		}
+		if at != 0 {
+			index.remove(slot)
+			delete(want, id)
+			continue
+		}
+		index.put(id, int32(step+1))
+		want[id] = int32(step + 1)
+	}
+	if index.count != len(want) {
+		t.Errorf("it has %d, want %d", index.count, len(want))
+	}
+	for id, at := range want {
+		if _, got := index.find(id); got != at {
+			t.Errorf("%d is at %d, want %d", id, got, at)
+		}
+	}
+}
+
+func TestKeysAreTidiedUp(t *testing.T) {
+	t.Parallel()
+	var keys orderKeys
+	for hash := range uint64(1000) {
+		keys.tidy(keys.get(hash))
+	}
+	if keys.index.count != 0 || len(keys.all) > 64 {
+		t.Errorf("after 1,000 keys that are gone, %d are left, in %d places", keys.index.count, len(keys.all))
+	}
+}
