@@ -1,0 +1,43 @@
+// Package router takes messages from subscriptions, runs them through middleware to handlers, and sends what the handlers
+// return.
+//
+//	r, err := router.New(router.Config{Subscriber: broker, Emit: router.ToOutbox(outbox)})
+//	...
+//	err = r.Use(middleware.Retry(middleware.RetryConfig{}), middleware.Recover(middleware.RecoverConfig{}))
+//	err = r.Route("order", es.HandlerFunc(ship), router.Options{Name: "shipping", Concurrency: 8})
+//	err = r.Run(ctx) // until ctx ends, and then gracefully
+//
+// # A message's way
+//
+// Each route subscribes to its topic with its name as the consumer group. Its chain is built once, when the router starts:
+// the router's middleware outermost, in the order it was added, then the route's, then the step that sends what the handler
+// returns, then the handler. What the chain returns decides about the message ([es.Judge]):
+//
+//   - nil or [es.Skip]: it is acknowledged.
+//   - [es.RetryAfter]: it comes again after the delay, with Attempt raised. Later messages of its key wait for it.
+//   - [es.Busy]: it comes again after the delay with the same Attempt, and holds up no worker meanwhile.
+//   - [es.DeadLetter]: it goes to the dead stream, and is acknowledged when it has arrived there.
+//   - any other error: it comes again after [Config].Backoff. [middleware.Retry] has a finer policy.
+//   - a panic is a plain error, an [*es.PanicError] with its stack.
+//
+// A message whose attempts are used up ([Options].MaxAttempts), and one that cannot be decoded, is a dead letter without the
+// handler being called. When a dead letter cannot be sent, the message comes again after a backoff: nothing is lost. A route
+// whose topic is the dead stream makes no dead letters; what fails there is tried again without end.
+//
+// # What handlers return
+//
+// Messages that a handler returns are sent by [Config].Emit before the message counts as handled, inside the chain, so that what
+// [middleware.Dedupe] calls done has been sent. They become the router's when they are returned: it sets their correlation
+// and causation ([es.Message.Caused]) and their IDs, whatever the handler had set. The ID is derived from the input's ID, the
+// route's name and the place among the outputs ([es.DeriveID]), so that an input which is delivered twice sends its outputs
+// under the same IDs again, and they are not doubled. For that a handler has to return the same outputs, in the same order,
+// for the same input; when their content differs, a store or outbox that still has the first ones turns the others down with
+// [es.ErrDuplicate], which fails the handler. Outputs that come with an error are not sent.
+//
+// # What handlers are given
+//
+// The delivery is the router's and is used again when the handler has returned; its message may be kept. Its Deadline is the
+// one it came with, although the router prolongs the lease of what takes long. The context carries the delivery
+// ([es.DeliveryFrom]) until shortly after the handler has returned, and ends when the router is stopped and the grace period
+// is over; its cause is then [ErrStopped].
+package router
