@@ -1,0 +1,12 @@
+// Package eshttp joins a program's components and its web server: [Run] starts processors, routers and projections before the
+// server listens, and stops them after it has drained.
+//
+//	mux := http.NewServeMux()
+//	mux.HandleFunc("POST /orders", place)
+//	mux.Handle("/", eshttp.Health(router, processor)) // /livez and /readyz
+//	err := eshttp.Run(ctx, eshttp.Config{Handler: mux, Components: []es.Component{router, processor}})
+//
+// Errors are told as problems, application/problem+json after RFC 9457. [Error] makes one of any error: those of the toolkit
+// have a status each, and of all others nothing is told but that there was one. [ReadJSON] and [DecodeJSON] read a body of
+// limited size and depth, and say what is wrong with one that they do not take.
+package eshttp

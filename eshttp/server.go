@@ -1,0 +1,135 @@
+package eshttp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// server is an http.Server and the requests that it has under way.
+type server struct {
+	config   Config
+	http     *http.Server
+	requests requests
+	breakOff context.CancelFunc // of the context of every request
+	serving  bool
+	ended    chan struct{} // closed when the server has ended, with err
+	err      error
+}
+
+func newServer(ctx context.Context, c Config) *server {
+	base, breakOff := context.WithCancel(WithLogger(context.WithoutCancel(ctx), c.Logger))
+	s := &server{config: c, breakOff: breakOff, ended: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: c.ReadHeaderTimeout,
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      c.WriteTimeout,
+		IdleTimeout:       c.IdleTimeout,
+		MaxHeaderBytes:    c.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	return s
+}
+
+func (s *server) handler() http.Handler {
+	h := s.config.Handler
+	if mux, ok := h.(*http.ServeMux); ok {
+		h = Problems(mux)
+	}
+	h = http.MaxBytesHandler(Recover(h), s.config.MaxBodyBytes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.begin()
+		defer s.requests.end()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// listen begins to serve.
+func (s *server) listen(ctx context.Context) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", s.config.Addr)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to stop before it had begun
+		}
+		return fmt.Errorf("listen on %s: %w", s.config.Addr, err)
+	}
+	s.serving = true
+	go func() {
+		defer close(s.ended)
+		s.err = s.http.Serve(listener)
+	}()
+	s.config.Logger.Info("listening", "addr", listener.Addr().String())
+	s.config.OnListen(listener.Addr())
+	return nil
+}
+
+// drain takes no more requests and waits for those under way, for half of the grace period. What is left is broken off.
+func (s *server) drain(ctx context.Context) error {
+	defer s.breakOff()
+	if !s.serving {
+		return nil
+	}
+	first, cancel := context.WithTimeout(ctx, s.config.Grace/2)
+	defer cancel()
+	err := s.http.Shutdown(first)
+	s.breakOff() // also for those that have taken their connection over, which Shutdown does not wait for
+
+	// A handler that does not care for its context cannot be ended; the components are not made to wait for it.
+	const moment = time.Second
+	patience := time.NewTimer(moment)
+	defer patience.Stop()
+	select {
+	case <-s.requests.idle():
+	case <-patience.C:
+		s.config.Logger.Warn("a request goes on although it was broken off")
+	}
+	if err != nil {
+		_ = s.http.Close() // there is nobody left to be told
+		err = fmt.Errorf("requests were broken off: %w", err)
+	}
+	<-s.ended
+	return err
+}
+
+// requests counts those that are under way.
+type requests struct {
+	mu    sync.Mutex
+	count int
+	none  chan struct{} // not nil while somebody waits; closed when there are none
+}
+
+func (r *requests) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count++
+}
+
+func (r *requests) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count--
+	if r.count == 0 && r.none != nil {
+		close(r.none)
+		r.none = nil
+	}
+}
+
+// idle returns a channel that is closed when there are no requests, at once or later.
+func (r *requests) idle() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	none := make(chan struct{})
+	if r.count == 0 {
+		close(none)
+	} else {
+		r.none = none
+	}
+	return none
+}
