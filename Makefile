@@ -37,7 +37,7 @@ run: ## Run the example service; ADDR=127.0.0.1:8000, STORE= where it keeps its 
 .PHONY: test
 test: ## Test all modules with the race detector; PKG=./memory for one package
 	$(GO) test -race -timeout $(TIMEOUT) $(PKG)
-	$(GO) test -race -timeout $(TIMEOUT) -count=1 ./tests/architecture
+	$(GO) test -race -timeout $(TIMEOUT) -count=1 ./tests/architecture ./tests/docs
 
 .PHONY: lint
 lint: bin/golangci-lint ## Check formatting, vet, golangci-lint and the go.mod and go.sum of all modules

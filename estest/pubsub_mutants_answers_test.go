@@ -1,0 +1,111 @@
+package estest_test
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	es "github.com/eventsourcing-go/eventsourcing"
+)
+
+func pubsubAnswerMutants() []pubsubMutant {
+	return []pubsubMutant{
+		{"P3/delivery_says_what_it_is", "has no topic", breakage{receive: received(func(ds []es.Delivery) {
+			for i := range ds {
+				ds[i].Topic = ""
+			}
+		})}},
+		{"P3/delivery_says_what_it_is", "has a deadline that has passed", breakage{receive: received(func(ds []es.Delivery) {
+			for i := range ds {
+				ds[i].Deadline = ds[i].Deadline.Add(-time.Hour)
+			}
+		})}},
+		{"P3/nack_raises_the_attempt_after_its_delay", "does not wait", breakage{
+			nack: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery, _ time.Duration) error {
+				return s.sub.Nack(ctx, ds, 0)
+			},
+		}},
+		{"P3/nack_raises_the_attempt_after_its_delay", "does not count", breakage{receive: received(firstAttempt)}},
+		{"P3/release_keeps_the_attempt", "counts a release", breakage{
+			release: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery) error {
+				return s.sub.Nack(ctx, ds, 0)
+			},
+		}},
+		{"P3/close_in_the_middle_of_a_batch_loses_nothing", "deletes the whole batch", breakage{closeSub: forget}},
+		{"P3/acks_come_in_any_order", "takes acks in order only", breakage{
+			ack: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery) error {
+				var inOrder []es.Delivery
+				for _, d := range ds {
+					if len(inOrder) == 0 || d.Receipt > inOrder[len(inOrder)-1].Receipt {
+						inOrder = append(inOrder, d)
+					}
+				}
+				return s.sub.Ack(ctx, inOrder)
+			},
+		}},
+		{"P3/second_answer_is_lease_lost", "takes a second answer", breakage{answerError: swallow}},
+		{"P3/answer_after_close_is_lease_lost", "takes an answer after close", breakage{answerError: swallow}},
+		{"P3/the_rest_of_a_call_is_answered", "stops at the first that is lost", breakage{
+			ack: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery) error {
+				errs := make([]error, len(ds))
+				for i := range ds {
+					if errs[i] = es.Of(s.sub.Ack(ctx, ds[i:i+1]), 0); errs[i] != nil {
+						break
+					}
+				}
+				return es.BatchErr(errs)
+			},
+		}},
+		{"P3/receipts_are_not_reused", "gives the number of a slot", breakage{
+			receive: func(ctx context.Context, s *brokenSubscription, dst []es.Delivery) (int, error) {
+				n, err := s.sub.Receive(ctx, dst)
+				for i := range dst[:n] {
+					dst[i].Raw = []byte{byte(i)}
+				}
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.out = slices.Clone(dst[:n])
+				for i := range dst[:n] {
+					dst[i].Receipt = uint64(i)
+				}
+				return n, err
+			},
+			release: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery) error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.sub.Release(ctx, s.out[:len(ds)])
+			},
+		}},
+		{"P3/lease_end_raises_the_attempt", "does not count", breakage{receive: received(firstAttempt)}},
+		{"P3/lease_end_raises_the_attempt", "has no leases", breakage{options: func(opts *es.SubscribeOptions) { opts.Lease = time.Hour }}},
+		{"P3/stale_answer_is_lease_lost", "takes an answer after the lease", breakage{answerError: swallow}},
+		{"P3/extend_keeps_the_delivery", "moves the deadline and not the lease", breakage{
+			extend: func(_ context.Context, _ *brokenSubscription, ds []es.Delivery) error {
+				for i := range ds {
+					ds[i].Deadline = ds[i].Deadline.Add(time.Second)
+				}
+				return nil
+			},
+		}},
+		{"P3/attempts_survive_a_restart", "does not count", breakage{durable: true, receive: received(firstAttempt)}},
+		{"P7/message_that_kills_comes_alone", "gives those beside it too", breakage{
+			receive: func(ctx context.Context, s *brokenSubscription, dst []es.Delivery) (int, error) {
+				n, err := s.sub.Receive(ctx, dst)
+				if err != nil || dst[0].Attempt == 1 {
+					return n, err
+				}
+				ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+				defer cancel()
+				for n < len(dst) {
+					more, err := s.sub.Receive(ctx, dst[n:])
+					if err != nil {
+						break
+					}
+					n += more
+				}
+				return n, nil
+			},
+		}},
+		{"P7/message_that_kills_comes_alone", "does not count", breakage{receive: received(firstAttempt)}},
+	}
+}
