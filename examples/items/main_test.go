@@ -1,0 +1,390 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "items")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "items")
+	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// service is the program as it runs.
+type service struct {
+	*testing.T
+
+	url     string
+	command *exec.Cmd
+	log     *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// start starts the program on a free port and waits until it says that it listens.
+func start(t *testing.T, args ...string) *service {
+	t.Helper()
+	t.Parallel()
+	s := &service{T: t, log: &lockedBuffer{}}
+	s.command = exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	s.command.Stderr = s.log
+	stdout, err := s.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if s.command.ProcessState == nil {
+			s.stop()
+		}
+		if t.Failed() {
+			t.Logf("log of the service:\n%s", s.log)
+		}
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+	if err != nil || !ok {
+		t.Fatalf("it says %q (%v) instead of its address", line, err)
+	}
+	s.url = address
+	return s
+}
+
+// stop ends the program by SIGTERM, which it must take as a wish to end in order.
+func (s *service) stop() {
+	s.Helper()
+	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
+		s.Fatal(err)
+	}
+	kill := time.AfterFunc(patience, func() { _ = s.command.Process.Kill() })
+	defer kill.Stop()
+	if err := s.command.Wait(); err != nil {
+		s.Errorf("after SIGTERM it ends with %v\n%s", err, s.log)
+	}
+}
+
+// do makes a request and returns status, content type and body of the answer.
+func (s *service) do(method, path, contentType, body string) (status int, kind, answer string) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.Fatal(err)
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return response.StatusCode, response.Header.Get("Content-Type"), string(data)
+}
+
+// post sends an item, which must be accepted.
+func (s *service) post(query, body string) {
+	s.Helper()
+	status, kind, answer := s.do(http.MethodPost, "/items/?"+query, "application/json", body)
+	if status != http.StatusOK || kind != "application/json" || strings.TrimSpace(answer) != `{"accepted":true}` {
+		s.Fatalf("POST %s: %d %s %q", query, status, kind, answer)
+	}
+}
+
+func (s *service) get(path string) string {
+	s.Helper()
+	status, kind, answer := s.do(http.MethodGet, path, "", "")
+	if status != http.StatusOK || kind != "application/json" {
+		s.Fatalf("GET %s: %d %s %q", path, status, kind, answer)
+	}
+	return strings.TrimSpace(answer)
+}
+
+// awaitItems asks until the list is as it should be.
+func (s *service) awaitItems(want string) {
+	s.Helper()
+	got := ""
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if got = s.get("/items/"); got == want {
+			return
+		}
+	}
+	s.Fatalf("items are %s, want %s", got, want)
+}
+
+func TestItemsAreListedInTheOrderInWhichTheyWereStored(t *testing.T) {
+	s := start(t)
+	if got := s.get("/items/"); got != `{"items":[]}` {
+		t.Errorf("without items: %s", got)
+	}
+	payloads := []string{`{"b":1,"a":"<&>\u00e9é"}`, `[1,2.50,1e3]`, `"text"`, `null`, `12345678901234567890.10`, `{}`}
+	for _, payload := range payloads {
+		s.post("name=ItemAdded", payload)
+	}
+	want := strings.Join(payloads, ",")
+	s.awaitItems(`{"items":[` + want + `]}`)
+	s.post("name=ItemAdded", " {\n \"spaced\" : [ 1 ,2 ] }\n")
+	s.awaitItems(`{"items":[` + want + `,{"spaced":[1,2]}]}`)
+}
+
+func TestALongListIsWhole(t *testing.T) {
+	s := start(t)
+	const n = 2500 // more than two pages of the read model
+	var all []string
+	for i := range n {
+		all = append(all, strconv.Itoa(i))
+		s.post("name=ItemAdded", strconv.Itoa(i))
+	}
+	s.awaitItems(`{"items":[` + strings.Join(all, ",") + `]}`)
+}
+
+func TestOtherStreamsAreNotListed(t *testing.T) {
+	s := start(t)
+	for range 1500 { // more than a topic that nobody subscribes to keeps
+		s.post("name=Other&stream=other.events", `"other"`)
+	}
+	s.post("name=ItemAdded&stream=items.events-7", `"of its category"`)
+	s.awaitItems(`{"items":["of its category"]}`)
+	s.post("name=ItemAdded&stream=", `"item"`)
+	s.awaitItems(`{"items":["of its category","item"]}`)
+}
+
+func TestWhatIsNotAcceptedSaysWhy(t *testing.T) {
+	s := start(t)
+	for _, c := range []struct {
+		method, path, kind, body string
+		status                   int
+		detail                   string
+	}{
+		{"POST", "/items/", "application/json", `{}`, 422, "name"},
+		{"POST", "/items/?name=", "application/json", `{}`, 422, "name"},
+		{"POST", "/items/?name=" + strings.Repeat("n", 256), "application/json", `{}`, 422, "255"},
+		{"POST", "/items/?name=X&stream=a%00b", "application/json", `{}`, 422, "stream"},
+		{"POST", "/items/?name=X&stream=" + strings.Repeat("s", 256), "application/json", `{}`, 422, "255"},
+		{"POST", "/items/?name=X&stream=%ff", "application/json", `{}`, 422, "UTF-8"},
+		{"POST", "/items/?name=X&stream=dead", "application/json", `{}`, 422, "dead letters"},
+		{"POST", "/items/?name=X", "application/json", `{"a":`, 400, "JSON"},
+		{"POST", "/items/?name=X", "application/json", `{} {}`, 400, "after top-level value"},
+		{"POST", "/items/?name=X", "application/json", ``, 400, "empty"},
+		{"POST", "/items/?name=X", "application/json", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), 400, "nested"},
+		{"POST", "/items/?name=X", "text/plain", `{}`, 415, "application/json"},
+		{"POST", "/items/?name=X", "", `{}`, 415, "application/json"},
+		{"POST", "/items/?name=X", "application/json", `"` + strings.Repeat("x", 1<<20) + `"`, 413, "1048576 bytes"},
+		{"DELETE", "/items/", "", ``, 405, "GET"},
+		{"GET", "/nowhere", "", ``, 404, "path"},
+		{"GET", "/items/7", "", ``, 404, "path"},
+	} {
+		status, kind, answer := s.do(c.method, c.path, c.kind, c.body)
+		var problem struct {
+			Status int    `json:"status"`
+			Detail string `json:"detail"`
+		}
+		err := json.Unmarshal([]byte(answer), &problem)
+		name := fmt.Sprintf("%s %.60s %s %.20s", c.method, c.path, c.kind, c.body)
+		if status != c.status || kind != "application/problem+json" || err != nil || problem.Status != c.status {
+			t.Errorf("%s: %d %s %s, want a problem of status %d", name, status, kind, answer, c.status)
+			continue
+		}
+		if !strings.Contains(problem.Detail, c.detail) {
+			t.Errorf("%s: %q, want %q in it", name, problem.Detail, c.detail)
+		}
+	}
+	if got := s.get("/items/"); got != `{"items":[]}` {
+		t.Errorf("something was taken all the same: %s", got)
+	}
+}
+
+func TestAHandlerThatFailsTheFirstTime(t *testing.T) {
+	s := start(t, "-fail-first")
+	for i := range 3 {
+		s.post("name=ItemAdded", strconv.Itoa(i))
+	}
+	s.awaitItems(`{"items":[0,1,2]}`)
+	if n := strings.Count(s.log.String(), "failed the first time"); n < 3 {
+		t.Errorf("the handler failed %d times, want 3", n)
+	}
+	if got := s.get("/dead/"); got != `{"dead":[]}` {
+		t.Errorf("dead letters: %s", got)
+	}
+	status, _, metrics := s.do(http.MethodGet, "/metrics", "", "")
+	if status != http.StatusOK || !strings.Contains(metrics, "outcome=done messages=3") {
+		t.Errorf("metrics are %d %s", status, metrics)
+	}
+	s.stop()
+}
+
+func TestWhatFailsForGoodIsADeadLetter(t *testing.T) {
+	s := start(t, "-refuse", "Bad")
+	s.post("name=Bad", `{"bad":true}`)
+	s.post("name=Good", `"good"`)
+	s.awaitItems(`{"items":["good"]}`)
+	var list struct {
+		Dead []struct {
+			Name     string    `json:"name"`
+			Stream   string    `json:"stream"`
+			Handler  string    `json:"handler"`
+			Error    string    `json:"error"`
+			Attempts int       `json:"attempts"`
+			Time     time.Time `json:"time"`
+		} `json:"dead"`
+	}
+	for deadline := time.Now().Add(patience); len(list.Dead) == 0 && time.Now().Before(deadline); {
+		if err := json.Unmarshal([]byte(s.get("/dead/")), &list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(list.Dead) != 1 {
+		t.Fatalf("dead letters are %+v", list)
+	}
+	if d := list.Dead[0]; d.Name != "Bad" || d.Stream != "items.events" || d.Handler != "items" || d.Attempts != 1 || d.Time.IsZero() ||
+		!strings.Contains(d.Error, "refused") {
+		t.Errorf("dead letter is %+v", d)
+	}
+}
+
+func TestAnItemIsListedAtOnce(t *testing.T) {
+	s := start(t)
+	const n = 50
+	took := make([]time.Duration, n)
+	var all []string
+	for i := range n {
+		all = append(all, strconv.Itoa(i))
+		begin := time.Now()
+		s.post("name=ItemAdded", strconv.Itoa(i))
+		s.awaitItems(`{"items":[` + strings.Join(all, ",") + `]}`)
+		took[i] = time.Since(begin)
+	}
+	slices.Sort(took)
+	t.Logf("from POST to GET, both included: median %v, longest %v", took[n/2], took[n-1])
+	const bound, slowMachine = 50 * time.Millisecond, 20
+	if took[n/2] > bound*slowMachine {
+		t.Errorf("the median is %v; %v is the aim", took[n/2], bound)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	s := start(t)
+	for _, path := range []string{"/livez", "/readyz"} {
+		s.get(path)
+	}
+}
+
+func TestSIGTERMEndsItInOrderAndNothingIsLost(t *testing.T) {
+	s := start(t)
+	s.post("name=ItemAdded", `1`)
+	s.awaitItems(`{"items":[1]}`)
+	s.stop()
+	if _, err := http.Get(s.url + "/items/"); err == nil { //nolint:bodyclose // it must not answer
+		t.Error("it still answers")
+	}
+	if !strings.Contains(s.log.String(), "stopped") {
+		t.Errorf("its log does not end with its end: %s", s.log)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		args     []string
+		variable string
+		want     string
+	}{
+		{[]string{"-store", "sqlite:items.db"}, "", "memory: is"},
+		{nil, "ES_POLL_INTERVAL=soon", "ES_POLL_INTERVAL"},
+		{[]string{"-addr", "nowhere:-1"}, "", "nowhere:-1"},
+	} {
+		command := exec.CommandContext(t.Context(), binary, append([]string{"-addr", "127.0.0.1:0"}, c.args...)...)
+		command.Env = append(os.Environ(), c.variable)
+		out, err := command.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), c.want) {
+			t.Errorf("%v %s: %v, want exit code 1 and %q in\n%s", c.args, c.variable, err, c.want, out)
+		}
+	}
+	t.Setenv("ES_LOG_JSON", "true")
+	t.Setenv("ES_DEAD_STREAM", "graveyard")
+	t.Setenv("ES_METRICS", "false")
+	command := exec.CommandContext(t.Context(), binary, "-addr", "127.0.0.1:0")
+	stderr, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var entry struct {
+		Msg  string `json:"msg"`
+		Addr string `json:"addr"`
+	}
+	if err := json.NewDecoder(stderr).Decode(&entry); err != nil || entry.Msg != "listening" {
+		t.Errorf("the log begins with %+v (%v), want JSON that says listening", entry, err)
+	}
+	s := &service{T: t, url: "http://" + entry.Addr, command: command, log: &lockedBuffer{}}
+	if status, _, answer := s.do(http.MethodPost, "/items/?name=X&stream=graveyard", "application/json", `{}`); status != 422 {
+		t.Errorf("an item for the dead stream: %d %s", status, answer)
+	}
+	s.post("name=X", `1`)
+	s.awaitItems(`{"items":[1]}`)
+	if _, _, metrics := s.do(http.MethodGet, "/metrics", "", ""); metrics != "" {
+		t.Errorf("metrics are switched off: %s", metrics)
+	}
+	go func() { _, _ = io.Copy(io.Discard, stderr) }()
+	s.stop()
+}
