@@ -21,6 +21,7 @@ TIMEOUT ?= 5m
 N ?= 20
 BENCH ?= .
 COUNT ?= 1
+MESSAGES ?= 1000000
 # A number of inputs and not a time: go 1.26 may fail a fuzz test for no reason when its time is up (go.dev/issue/75804).
 FUZZ ?= 20000x
 
@@ -98,6 +99,10 @@ fuzz-smoke: ## Run every fuzz test for a few seconds; FUZZ=20000x inputs each
 example-smoke: ## Build the examples, and run their tests, which start them
 	$(GO) build -o /dev/null ./examples/...
 	$(GO) test -count=1 -timeout $(TIMEOUT) ./examples/...
+
+.PHONY: million
+million: ## Send 1,000,000 messages the whole way, and look at the memory; MESSAGES= another number
+	$(GO) test -run WholeWay -v -count=1 -timeout 10m ./tests/way -messages $(MESSAGES)
 
 .PHONY: flake
 flake: ## Run all tests N=20 times in a row, in random order, until one fails
