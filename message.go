@@ -36,7 +36,8 @@ type Message struct {
 	Version int64
 	// Position is the place in the store's global order, from 1; 0 until appended. Positions rise, with gaps.
 	Position int64
-	// Time is when it happened, by its maker: UTC, in microseconds, the precision that every backend keeps.
+	// Time is when it happened, by its maker: UTC, in microseconds, the precision that every backend keeps. A time that has
+	// more comes back as [Timestamp] gives it, cut and not rounded.
 	Time time.Time
 	// Recorded is when the store took it, by the store's clock: UTC, in microseconds; zero until appended.
 	Recorded time.Time

@@ -26,7 +26,7 @@ type Publisher interface {
 	// subscription that the topic has, at least once.
 	//
 	// A topic or message that breaks a rule is [ErrInvalid], and nothing of the call is published. When some could not be
-	// published the error is a [*BatchError] that says which; what follows a failed one of the same ordering key in the call
+	// published the error is a [*BatchError] that says which; what follows a failed one of the same topic and stream in the call
 	// fails too, so that order is kept. After close it is [ErrClosed].
 	Publish(ctx context.Context, pubs ...Publication) error
 }
@@ -38,7 +38,7 @@ type Subscriber interface {
 	Subscribe(ctx context.Context, topic string, opts SubscribeOptions) (Subscription, error)
 }
 
-// SubscribeOptions say how to subscribe. The zero value is a subscription of its own that begins now.
+// SubscribeOptions say how to subscribe. The zero value is a subscription of its own, without a group.
 type SubscribeOptions struct {
 	// Group is the consumer group. Subscriptions of one group share the messages; each group, and each subscription without
 	// a group, sees all of them. A group keeps its place while it has no subscription, for as long as its backend keeps it.
@@ -48,7 +48,8 @@ type SubscribeOptions struct {
 	// Lease is how long a delivery may stay unanswered before it is delivered again; 30 seconds by default. [Subscription.Extend]
 	// prolongs it.
 	Lease time.Duration
-	// Key gives a message's ordering key; the message's stream by default. It must not change for a message.
+	// Key gives a message's ordering key; the message's stream by default. It must not change for a message, and must be the
+	// same function in all subscriptions of a group.
 	Key func(*Message) string
 }
 
@@ -84,12 +85,15 @@ type Start struct {
 // messages, in order. A Nack or Release of one of them also releases those of its key that follow it in the batch, are not
 // answered yet and are not in the same call: they come again after it.
 //
+// A message whose lease ended without an answer comes again with Attempt raised, in a batch of its own: it may be what its receiver
+// died of, and its neighbours must not suffer for it.
+//
 // Every delivery is answered by exactly one of Ack, Nack and Release. These take deliveries in any order, of any batches, and
 // answer all of the call that can be answered; the others are in the [*BatchError], [ErrLeaseLost] for one that was answered
 // before, is overdue or belongs to a subscription that was closed.
 type Subscription interface {
 	// Receive fills dst with what is there, without waiting for more, and returns how many it gave. When there is nothing it
-	// waits for the first. The error is that of ctx, or [ErrClosed] after Close or when the broker closed; with an error the
+	// waits for the first. An empty dst is [ErrInvalid]. Otherwise the error is that of ctx, or [ErrClosed] after Close or when the broker closed; with an error the
 	// number is 0.
 	Receive(ctx context.Context, dst []Delivery) (int, error)
 	// Ack says that the messages are handled; they do not come again.

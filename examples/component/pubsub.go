@@ -161,6 +161,9 @@ type subscription struct {
 
 // Receive implements [es.Subscription].
 func (s *subscription) Receive(ctx context.Context, dst []es.Delivery) (int, error) {
+	if len(dst) == 0 {
+		return 0, es.Invalidf("destination", "has no room; it takes one delivery or more")
+	}
 	for {
 		if err := s.broker.lock(ctx); err != nil {
 			return 0, err
@@ -171,7 +174,7 @@ func (s *subscription) Receive(ctx context.Context, dst []es.Delivery) (int, err
 		switch {
 		case closed:
 			return 0, es.ErrClosed
-		case n > 0 || len(dst) == 0:
+		case n > 0:
 			return n, nil
 		}
 		select {
