@@ -86,15 +86,15 @@ type Start struct {
 // answered yet and are not in the same call: they come again after it.
 //
 // A message whose lease ended without an answer comes again with Attempt raised, in a batch of its own: it may be what its receiver
-// died of, and its neighbours must not suffer for it.
+// died of, and the others must not suffer for it.
 //
 // Every delivery is answered by exactly one of Ack, Nack and Release. These take deliveries in any order, of any batches, and
 // answer all of the call that can be answered; the others are in the [*BatchError], [ErrLeaseLost] for one that was answered
 // before, is overdue or belongs to a subscription that was closed.
 type Subscription interface {
 	// Receive fills dst with what is there, without waiting for more, and returns how many it gave. When there is nothing it
-	// waits for the first. An empty dst is [ErrInvalid]. Otherwise the error is that of ctx, or [ErrClosed] after Close or when the broker closed; with an error the
-	// number is 0.
+	// waits for the first. The error is that of ctx, [ErrClosed] after Close or when the broker closed, or [ErrInvalid] for a
+	// dst without room; with an error the number is 0.
 	Receive(ctx context.Context, dst []Delivery) (int, error)
 	// Ack says that the messages are handled; they do not come again.
 	Ack(ctx context.Context, ds []Delivery) error
