@@ -60,12 +60,13 @@ func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 // ConflictError says which expectation did not hold. It is an [ErrConflict].
 type ConflictError struct {
-	// Stream, Expected and Actual tell of an expectation: the stream's version was Actual (0: no events).
+	// Stream, Expected and Actual tell of an expectation: the stream's version was Actual, which a stream that was truncated or
+	// deleted keeps (0: it never had an event).
 	Stream   string
 	Expected Expectation
 	Actual   int64
-	// Condition, when it is not nil, is what did not hold instead: Matches events were found beyond Condition.After where
-	// the decision had seen Condition.Seen.
+	// Condition, when it is not nil, is what did not hold instead: Matches events were found beyond Condition.After where the
+	// decision had seen Condition.Seen. They are counted as far as needed, and may be no more than Seen when events are hidden.
 	Condition *Condition
 	Matches   int
 }

@@ -19,13 +19,15 @@ type EventStore interface {
 	//
 	// It is idempotent by message ID: when all the IDs stand in the streams they are appended to, nothing changes and the
 	// result tells the places they have, whatever the expectations and conditions say. So an append whose outcome is unknown
-	// is simply repeated. When only some IDs are there, a stream that expects [Any] gets the rest, and one that expects
-	// anything else is a conflict.
+	// is simply repeated. When only some of the IDs are there, each stream is judged by its own: one that has none of its IDs
+	// there by its expectation, as ever; one that has some or all of them gets the rest when it expects [Any], and is a
+	// conflict otherwise. The conditions are checked then, and the append's own events that are there do not count.
 	//
 	// Errors: [*ConflictError] when an expectation or condition does not hold; [*DuplicateError] when an ID stands in another
 	// stream or with other content ([Message.SameContent]); [ErrStreamDeleted]; [ErrInvalid], also for a stream or an ID that
-	// is there twice; [ErrClosed]. With an error nothing was appended, unless the error is that of the context or of a lost
-	// connection, when the outcome is unknown.
+	// is there twice; [ErrClosed]. Where several apply, one that lasts ([ErrInvalid], [*DuplicateError], [ErrStreamDeleted])
+	// comes before a conflict, so that nobody tries again in vain. With an error nothing was appended, unless the error is
+	// that of the context or of a lost connection, when the outcome is unknown.
 	Append(ctx context.Context, a Append) (Appended, error)
 
 	// AppendEach does several appends that do not depend on each other, in order, and may let them share one commit. The
@@ -55,15 +57,19 @@ type EventStore interface {
 //
 // Versions and positions of what is gone are never given again, and appending its IDs again still succeeds with their places.
 type StreamEditor interface {
-	// Truncate hides the events of a stream with a version below before from every reader. The stream goes on as it was.
+	// Truncate hides from every reader the events that a stream has now with a version below before. A version beyond the last
+	// hides them all, and nothing of what is appended later; 0 and 1 hide nothing, and less is [ErrInvalid]. The stream goes
+	// on as it was: it has its version, and exists, also when none of its events can be read. What was never there is fine.
 	Truncate(ctx context.Context, stream string, before int64) error
 	// Delete hides all the events of a stream. After a [SoftDelete] the stream counts as empty for [NoStream] and
 	// [StreamExists], and may be appended to again: its versions go on where they were, and [Exactly] takes that version.
-	// After a [Tombstone] every append of new events is [ErrStreamDeleted]. Deleting twice, or what was never there, is fine.
+	// After a [Tombstone] every append of new events is [ErrStreamDeleted], whatever it expects; one that has none for the
+	// stream is judged as after a soft deletion. Deleting twice, or what was never there, is fine, and opens nothing again.
 	Delete(ctx context.Context, stream string, how Deletion) error
 	// Erase removes Data and Metadata from events in place, for personal data, and appends the audit event that says so, all
-	// in one step. The erased events keep ID, name, stream, version, position, times and tags, have no Data, and carry
-	// [MetadataErased]. Erasing again with the same audit event changes nothing.
+	// in one step. The erased events keep everything else, and carry [MetadataErased]; one that was erased before stays as it
+	// is. When the audit event is in the store already, nothing is erased: so erasing again with the same one changes nothing,
+	// and an audit event is good for one erasure. What is hidden is out of reach: erase first, then truncate or delete.
 	Erase(ctx context.Context, e Erasure) (Appended, error)
 }
 
@@ -81,8 +87,8 @@ const (
 // Erasure says what to erase.
 type Erasure struct {
 	Stream string
-	// Versions are those of the events to erase; empty means all that the stream has. One that the stream does not have is
-	// [ErrNotFound], and nothing is erased.
+	// Versions are those of the events to erase; empty means all that can be read, of which there may be none. One that cannot
+	// be read, because the stream never had it or because it is hidden, is [ErrNotFound], and nothing is erased.
 	Versions []int64
 	// Audit is the event that records the erasure. It is appended to its own stream, which may be another, expecting [Any].
 	Audit *Message
@@ -117,17 +123,12 @@ func (a Append) Validate(l Limits) error {
 		return Invalidf("append", "has neither a stream nor a condition")
 	}
 	total := 0
-	for i, s := range a.Streams {
+	for _, s := range a.Streams {
 		if err := ValidateName("stream", s.Stream); err != nil {
 			return err
 		}
 		if err := s.Expect.validate(); err != nil {
 			return err
-		}
-		for _, earlier := range a.Streams[:i] {
-			if earlier.Stream == s.Stream {
-				return Invalidf("append", "has stream %q twice", s.Stream)
-			}
 		}
 		for _, m := range s.Events {
 			if err := m.Validate(l); err != nil {
@@ -142,6 +143,9 @@ func (a Append) Validate(l Limits) error {
 	if total > l.EventsPerAppend {
 		return Invalidf("append", "has %d events; this store takes at most %d at a time", total, l.EventsPerAppend)
 	}
+	if err := a.validateStreams(); err != nil {
+		return err
+	}
 	if err := a.validateIDs(total); err != nil {
 		return err
 	}
@@ -149,6 +153,20 @@ func (a Append) Validate(l Limits) error {
 		if err := c.Validate(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (a Append) validateStreams() error {
+	if len(a.Streams) < 2 {
+		return nil
+	}
+	seen := make(map[string]struct{}, len(a.Streams))
+	for _, s := range a.Streams {
+		if _, twice := seen[s.Stream]; twice {
+			return Invalidf("append", "has stream %q twice", s.Stream)
+		}
+		seen[s.Stream] = struct{}{}
 	}
 	return nil
 }

@@ -38,7 +38,8 @@ type Outbox interface {
 	// What can never succeed ([Permanent]) is a dead letter at once.
 	Fail(ctx context.Context, entries []Entry, f Failure) error
 
-	// Release gives entries back at once; it was not an attempt.
+	// Release gives entries back at once; it was not an attempt. While the claim has other entries of the stream in hand, nobody
+	// gets what was given back.
 	Release(ctx context.Context, entries []Entry) error
 
 	// Extend starts the lease of the entries anew, as long as the claim's, and sets their Deadline. What the claim has of the
@@ -68,7 +69,8 @@ type Outbox interface {
 // Entry is a message in the outbox, as it was handed out by a claim.
 type Entry struct {
 	*Message
-	// Enqueued is when it was stored, or last replayed, by the outbox's clock.
+	// Enqueued is when it was stored, or last replayed, by the outbox's clock. Nothing else changes it: the IDs of dead letters
+	// are derived from it.
 	Enqueued time.Time
 	// Attempt counts from 1. It rises with every [Outbox.Fail], and when the lease of a claim ended without an answer: the
 	// entry may be what its owner died of.

@@ -135,6 +135,11 @@ func MatchesAny(criteria []Criterion, m *Message) bool {
 //
 // After is the settled head when it began to read, and Seen the number of matches it then saw beyond it. "Nothing after the
 // last position I read" would not do: it misses an event whose position was drawn before that read and committed after it.
+//
+// Hidden events (see [StreamEditor]) match nothing, and with a Seen of 0 they do not matter at all. With a Seen above 0, others
+// may stand in the place of events that were seen and are hidden since: a store must not take these for those, and may call
+// the append a conflict whenever something beyond After is hidden.
+//
 // [ReadForDecision] makes conditions; nobody should have to make one by hand.
 type Condition struct {
 	// Match says which events matter: those that meet one of the criteria. A zero Criterion stands for every event.

@@ -5,7 +5,8 @@ import "context"
 // ReadModels keeps documents to be looked up: by key, within a model. A projection commits what it changed together with its
 // checkpoint, so that each event has its effect exactly once.
 type ReadModels interface {
-	// Load returns a document for each key, in the order of the keys; one that is not there has Revision 0 and no Data.
+	// Load returns a document for each key, in the order of the keys; one that is not there has Revision 0 and no Data. A key
+	// that breaks the rules of [ValidateKey] is [ErrInvalid].
 	Load(ctx context.Context, model string, keys ...string) ([]Document, error)
 
 	// List returns the documents whose keys begin with a prefix, in bytewise order of their keys, a page at a time.
@@ -42,7 +43,7 @@ type Document struct {
 // MaxKeyBytes is the longest key of a document, in bytes.
 const MaxKeyBytes = 1024
 
-// ListQuery selects documents of a model.
+// ListQuery selects documents of a model. Prefix and After are empty, or follow the rules of keys; see [ValidateKey].
 type ListQuery struct {
 	Model string
 	// Prefix is what the keys begin with; empty selects all.
@@ -62,7 +63,8 @@ type Commit struct {
 	Writes []Write
 	// Progress, when its Projection is set, moves the checkpoint of a projection, if it is where it was expected.
 	Progress ProgressUpdate
-	// Fence, when it is not nil, is a lease of the same backend that must be held still, by this very token.
+	// Fence, when it is not nil, is a lease of the same backend that must be held still, by this very token. A store that cannot
+	// check it turns the commit down with [ErrUnsupported]; it never goes on without it.
 	Fence *Lease
 }
 
@@ -122,7 +124,7 @@ func (c Commit) Validate() error {
 		if err := ValidateName("model", w.Model); err != nil {
 			return err
 		}
-		if err := validateKey(w.Key); err != nil {
+		if err := ValidateKey(w.Key); err != nil {
 			return err
 		}
 		if err := w.Expect.validate(); err != nil {
@@ -151,10 +153,19 @@ func (q ListQuery) Validate() error {
 	if q.Limit < 0 {
 		return Invalidf("list query", "has the limit %d; it is 0 for the default, or more", q.Limit)
 	}
+	for _, key := range [...]string{q.Prefix, q.After} {
+		if key == "" {
+			continue
+		}
+		if err := ValidateKey(key); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func validateKey(key string) error {
+// ValidateKey checks the key of a document: 1 to [MaxKeyBytes] bytes of UTF-8 without NUL.
+func ValidateKey(key string) error {
 	if key == "" || len(key) > MaxKeyBytes {
 		return Invalidf("document key", "has %d bytes; it takes 1 to %d", len(key), MaxKeyBytes)
 	}

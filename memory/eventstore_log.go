@@ -104,7 +104,7 @@ func (l *eventLog) appendLocked(a *es.Append) (es.Appended, error) {
 	if existing > 0 && existing == total {
 		return l.existing(), nil
 	}
-	if err := l.checkStreams(a, existing); err != nil {
+	if err := l.checkStreams(a); err != nil {
 		return es.Appended{}, err
 	}
 	for i := range a.Unless {
@@ -166,9 +166,10 @@ func (l *eventLog) existing() es.Appended {
 	return done
 }
 
-// checkStreams returns an error when a stream of an append is not as expected. With existing events and new ones in the same
-// append, only [es.Any] is as expected where there are events.
-func (l *eventLog) checkStreams(a *es.Append, existing int) error {
+// checkStreams returns an error when a stream of an append, which is not there as a whole, is not as expected. A stream that was
+// closed for good comes before one that is only not as expected: trying again helps with the latter.
+func (l *eventLog) checkStreams(a *es.Append) error {
+	var conflict error
 	event := 0
 	for i := range a.Streams {
 		s := &a.Streams[i]
@@ -181,25 +182,24 @@ func (l *eventLog) checkStreams(a *es.Append, existing int) error {
 		if state.tombstone && slices.Contains(found, 0) {
 			return fmt.Errorf("append to stream %q: %w", s.Stream, es.ErrStreamDeleted)
 		}
-		if s.Expect == es.Any {
+		if s.Expect == es.Any || conflict != nil {
 			continue
 		}
-		half := existing > 0 && len(s.Events) > 0
-		if actual, holds := state.meets(s.Expect); half || !holds {
-			return &es.ConflictError{Stream: s.Stream, Expected: s.Expect, Actual: actual}
+		some := slices.ContainsFunc(found, func(position uint32) bool { return position != 0 })
+		if some || !state.meets(s.Expect) {
+			conflict = &es.ConflictError{Stream: s.Stream, Expected: s.Expect, Actual: int64(state.version)}
 		}
 	}
-	return nil
+	return conflict
 }
 
-// meets tells whether a stream is as expected, and the version to tell of when it is not. A stream that was deleted counts as
-// empty, but its versions go on, so that Exactly takes the last one.
-func (s *logStream) meets(expect es.Expectation) (int64, bool) {
-	actual := int64(s.version)
+// meets tells whether a stream is as expected. One that was deleted counts as empty, but its versions go on, so that Exactly
+// takes the last one.
+func (s *logStream) meets(expect es.Expectation) bool {
 	if _, exactly := expect.Version(); !exactly && (s.deleted || s.tombstone) {
-		actual = 0
+		return expect.Holds(0)
 	}
-	return actual, expect.Holds(actual)
+	return expect.Holds(int64(s.version))
 }
 
 // write adds the events of an append that are not there. It cannot fail.

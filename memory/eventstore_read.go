@@ -167,10 +167,7 @@ func (l *eventLog) checkCondition(c *es.Condition) error {
 		return nil
 	}
 	matches := l.matches(c)
-	if c.Seen > 0 && int64(l.hiddenHigh) > c.After {
-		matches = max(matches, c.Seen+1)
-	}
-	if matches <= c.Seen {
+	if matches <= c.Seen && (c.Seen == 0 || int64(l.hiddenHigh) <= c.After) {
 		return nil
 	}
 	broken := *c
@@ -209,6 +206,7 @@ func (l *eventLog) matches(c *es.Condition) int {
 	if matching == nil {
 		matching = &everything{log: l}
 	}
+	own := slices.Sorted(slices.Values(l.found))
 	n := 0
 	next := uint32(c.After) + 1 //nolint:gosec // it is below the last position
 	for n <= c.Seen && next != 0 {
@@ -216,7 +214,7 @@ func (l *eventLog) matches(c *es.Condition) int {
 		if position == 0 {
 			break
 		}
-		if !slices.Contains(l.found, position) && l.visibleAt(position) {
+		if _, ours := slices.BinarySearch(own, position); !ours && l.visibleAt(position) {
 			n++
 		}
 		next = position + 1 // which is 0 behind the largest position of all

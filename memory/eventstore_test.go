@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -237,6 +238,9 @@ func TestEventStoreConditionAfterHiding(t *testing.T) {
 	appendEvents(t, store, newEvent("c-1", "Seen"), newEvent("b-1", "NotSeen"))
 	check(t, store.Truncate(t.Context(), "b-1", 3))
 	check(t, decide(3, 0))
+	if err := decide(0, math.MaxInt); !errors.Is(err, es.ErrConflict) {
+		t.Errorf("whatever number was seen, some of it is gone: %v", err)
+	}
 }
 
 // TestEventStoreConditionOfHalfAnAppend does the rest of an append under its condition: the half that is there does not count.

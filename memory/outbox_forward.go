@@ -24,7 +24,7 @@ func (o *Outbox) Forward(ctx context.Context, entries []es.Entry) []es.Outcome {
 	q.advance(now)
 	var held map[string]bool // streams whose later entries must not overtake one that failed
 	for i := range entries {
-		if held[entries[i].Stream] {
+		if entries[i].Message != nil && held[entries[i].Stream] {
 			outcomes[i].Err = es.ErrHeldBack
 			continue
 		}

@@ -343,3 +343,31 @@ func BenchmarkOutbox(b *testing.B) {
 		}
 	})
 }
+
+func TestEntriesThatNoClaimGave(t *testing.T) {
+	t.Parallel()
+	u := newOutboxUser(t)
+	ctx := t.Context()
+	u.add("a", 1)
+	forwarder, ok := u.Outbox.(es.Forwarder)
+	if !ok {
+		t.Fatal("the outbox is no Forwarder")
+	}
+	entries := append(u.take(1, time.Minute), es.Entry{}) // the zero entry has no message
+	if outcomes := forwarder.Forward(ctx, entries[1:]); !errors.Is(outcomes[0].Err, es.ErrInvalid) {
+		t.Errorf("forward of a zero entry: %v", outcomes[0].Err)
+	}
+	for name, answer := range map[string]func() error{
+		"complete": func() error { return u.Complete(ctx, entries[1:]) },
+		"fail":     func() error { return u.Fail(ctx, entries[1:], es.Failure{Err: errBoom}) },
+		"release":  func() error { return u.Release(ctx, entries[1:]) },
+		"extend":   func() error { return u.Extend(ctx, entries[1:]) },
+	} {
+		if err := answer(); !errors.Is(err, es.ErrInvalid) {
+			t.Errorf("%s of a zero entry: %v", name, err)
+		}
+	}
+	if outcomes := forwarder.Forward(ctx, entries); outcomes[0].Err != nil || !errors.Is(outcomes[1].Err, es.ErrInvalid) {
+		t.Errorf("forward with a zero entry beside another: %v", outcomes)
+	}
+}

@@ -43,6 +43,11 @@ func (r *ReadModels) Load(ctx context.Context, model string, keys ...string) ([]
 	if err := es.ValidateName("model", model); err != nil {
 		return nil, err
 	}
+	for _, key := range keys {
+		if err := es.ValidateKey(key); err != nil {
+			return nil, err
+		}
+	}
 	docs := make([]es.Document, len(keys))
 	t := r.tables
 	t.mu.RLock()

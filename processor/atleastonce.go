@@ -236,8 +236,8 @@ func (p *AtLeastOnce) failed(ctx context.Context, b *batch, i int, err error) {
 	s := &p.streams[it.stream]
 	it.err = err
 	switch {
-	case s.blocked || ctx.Err() != nil:
-		it.fate = fateHeld
+	case s.blocked || ctx.Err() != nil || errors.Is(err, es.ErrHeldBack):
+		it.fate = fateHeld // it was not tried
 	case errors.Is(err, es.ErrLeaseLost):
 		it.fate = fateSettled
 		if b.keeper.answering(i) {

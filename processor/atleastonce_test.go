@@ -147,6 +147,71 @@ func TestWithoutAPublisherAppendingAndCompletingAreOneStep(t *testing.T) {
 	})
 }
 
+// holdingBack is an outbox whose Forward holds back all but the first of each call, for a while.
+type holdingBack struct {
+	es.Outbox
+
+	times    int
+	attempts []int // that were handed to Forward
+}
+
+func (h *holdingBack) Forward(ctx context.Context, entries []es.Entry) []es.Outcome {
+	for _, e := range entries {
+		h.attempts = append(h.attempts, e.Attempt)
+	}
+	forwarder, _ := h.Outbox.(es.Forwarder) // the one in memory is
+	if h.times == 0 {
+		return forwarder.Forward(ctx, entries)
+	}
+	h.times--
+	outcomes := forwarder.Forward(ctx, entries[:1])
+	for range entries[1:] {
+		outcomes = append(outcomes, es.Outcome{Err: fmt.Errorf("stream: %w", es.ErrHeldBack)})
+	}
+	return outcomes
+}
+
+func TestWhatIsHeldBackIsNoFailure(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		outbox := &holdingBack{Outbox: b.backend.Outbox(), times: 3}
+		b.config.Publisher, b.config.Outbox = nil, outbox
+		b.enqueue(numbered("a-1", 5)...)
+		p := b.start(b.config)
+		synctest.Wait() // and no time: there is no delay to wait for
+		b.same("stored", b.stored(), numbered("a-1", 5))
+		stats, err := p.Stats(b.Context())
+		b.ok(err)
+		if stats.Outbox.Failures != 0 || stats.Retried != 0 || stats.Released != 4+3+2 {
+			b.Errorf("stats are %+v, want 9 releases and no failure", stats)
+		}
+		for _, attempt := range outbox.attempts {
+			if attempt != 1 {
+				b.Errorf("attempts are %v; what was held back was not tried", outbox.attempts)
+			}
+		}
+	})
+}
+
+func TestWhatAPublisherHoldsBackIsNoFailure(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		held := 0
+		b.config.Retry.Attempts = 1
+		b.publisher.fail = func(*es.Message) error {
+			if held++; held <= 3 {
+				return es.ErrHeldBack
+			}
+			return nil
+		}
+		b.enqueue("a-1/1")
+		b.start(b.config)
+		synctest.Wait()
+		b.same("published", b.publisher.published(), []string{"a-1/1"})
+		if s := b.stats(); s.Failures != 0 || s.Dead != 0 {
+			b.Errorf("stats are %+v", s)
+		}
+	})
+}
+
 func TestAppendIsTriedForAsLongAsItCanHelp(t *testing.T) {
 	t.Parallel()
 	for _, forwards := range []string{"in two steps", "in one step"} {

@@ -218,3 +218,22 @@ func TestADeadLetterThatIsOnRecordAlreadyIsNotTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestAReplayedMessageThatDiesAgainIsAnotherDeadLetter(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.events.failStream("a-1", func(int) error { return es.Invalidf("message", "is wrong") })
+		b.start(b.config)
+		m := b.enqueue("a-1/1")[0]
+		for deaths := 1; deaths <= 3; deaths++ {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if dead := b.dead(); len(dead) != deaths || dead[deaths-1].Original.ID != m.ID || dead[deaths-1].Attempts != 1 {
+				b.Fatalf("after death %d the dead letters are %+v", deaths, dead)
+			}
+			if s := b.stats(); s.Dead != 1 || s.Depth != 0 {
+				b.Fatalf("after death %d the stats are %+v", deaths, s)
+			}
+			b.ok(b.outbox.Replay(b.Context(), m.ID))
+		}
+	})
+}

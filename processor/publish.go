@@ -163,8 +163,8 @@ func (p *AtLeastOnce) sent(ctx context.Context, b *batch, i int, err error) {
 	}
 	topic := p.streams[it.stream].topic
 	err = fmt.Errorf("publish to topic %q: %w", topic, err)
-	lost := p.streams[it.stream].blocked || ctx.Err() != nil || errors.Is(err, es.ErrClosed) || es.Permanent(err)
-	if !lost && p.unsent.add(it.stored.ID) >= p.config.Retry.Attempts {
+	untold := p.streams[it.stream].blocked || ctx.Err() != nil || errors.Is(err, es.ErrHeldBack) // it says nothing of the message
+	if !untold && !errors.Is(err, es.ErrClosed) && !es.Permanent(err) && p.unsent.add(it.stored.ID) >= p.config.Retry.Attempts {
 		p.bury(ctx, b, i, fmt.Errorf("%w: %w", es.ErrAttemptsExhausted, err))
 	} else {
 		p.failed(ctx, b, i, err)

@@ -44,7 +44,7 @@ func (r *ReadModels) call(ctx context.Context, invalid error, do func() error) e
 // Load implements [es.ReadModels].
 func (r *ReadModels) Load(ctx context.Context, model string, keys ...string) ([]es.Document, error) {
 	docs := make([]es.Document, len(keys))
-	err := r.call(ctx, es.ValidateName("model", model), func() error {
+	err := r.call(ctx, validateKeys(model, keys), func() error {
 		for i, key := range keys {
 			docs[i] = r.models[model][key]
 			docs[i].Key = key // also of a document that is not there
@@ -138,6 +138,15 @@ func (r *ReadModels) Switch(ctx context.Context, replacements ...es.Replacement)
 		}
 		return nil
 	})
+}
+
+func validateKeys(model string, keys []string) error {
+	for _, key := range keys {
+		if err := es.ValidateKey(key); err != nil {
+			return err
+		}
+	}
+	return es.ValidateName("model", model)
 }
 
 func validateSwitch(replacements []es.Replacement) error {

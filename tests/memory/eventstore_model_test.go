@@ -83,18 +83,20 @@ func (m *model) append(a es.Append) (es.Appended, error) {
 // refuses returns the error of an append that is not there as a whole, with the IDs of its events that are.
 func (m *model) refuses(a es.Append, own map[[16]byte]bool) error {
 	for _, s := range a.Streams {
-		state := m.stream(s.Stream)
-		if state.tombstone && slices.ContainsFunc(s.Events, func(e *es.Message) bool { return !own[e.ID] }) {
+		if m.stream(s.Stream).tombstone && slices.ContainsFunc(s.Events, func(e *es.Message) bool { return !own[e.ID] }) {
 			return es.ErrStreamDeleted
 		}
+	}
+	for _, s := range a.Streams {
 		if s.Expect == es.Any {
 			continue
 		}
+		state := m.stream(s.Stream)
 		version := state.version
 		if _, exactly := s.Expect.Version(); !exactly && (state.deleted || state.tombstone) {
 			version = 0
 		}
-		if len(own) > 0 && len(s.Events) > 0 || !s.Expect.Holds(version) {
+		if slices.ContainsFunc(s.Events, func(e *es.Message) bool { return own[e.ID] }) || !s.Expect.Holds(version) {
 			return es.ErrConflict
 		}
 	}
