@@ -83,7 +83,7 @@ type watchedWriter struct {
 }
 
 func (w *watchedWriter) WriteHeader(status int) {
-	w.begun = w.begun || status >= http.StatusOK
+	w.begun = w.begun || status >= http.StatusOK || status == http.StatusSwitchingProtocols
 	w.ResponseWriter.WriteHeader(status)
 }
 

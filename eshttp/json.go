@@ -65,13 +65,13 @@ func DecodeJSON[T any](w http.ResponseWriter, r *http.Request, limits JSONLimits
 		return zero, err
 	}
 	if err := json.Unmarshal(data, &v); err != nil {
-		return zero, misfit(err)
+		return zero, misfit(data, err)
 	}
 	return v, nil
 }
 
 // misfit says what does not fit, without the names of Go types.
-func misfit(err error) error {
+func misfit(data []byte, err error) error {
 	if errors.Is(err, es.ErrInvalid) {
 		return err
 	}
@@ -81,12 +81,18 @@ func misfit(err error) error {
 		return p
 	}
 	kind, _, _ := strings.Cut(wrong.Value, " ") // "number 1.5"
-	pointer := "#"
-	if wrong.Field != "" {
-		pointer += "/" + strings.ReplaceAll(wrong.Field, ".", "/")
+	pointer, member := pointerAt(data, wrong.Offset)
+	if !names(wrong.Field, member) {
+		pointer = "" // an UnmarshalJSON counts from where its own value begins
 	}
 	p.Errors = []ProblemError{{Detail: "a JSON " + kind + " does not fit here", Pointer: pointer}}
 	return p
+}
+
+// names tells whether the path of a field, with dots between its parts, ends with the name of a member.
+func names(field, member string) bool {
+	last := field[strings.LastIndexByte(field, '.')+1:] // or the end of it: names may have dots too
+	return (last == "") == (member == "") && strings.HasSuffix(strings.ToLower(member), strings.ToLower(last))
 }
 
 func checkContentType(h http.Header) error {
@@ -114,7 +120,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	}
 	var b bytes.Buffer
 	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength) + bytes.MinRead) // so that it is read without growing again
+		// So that it is read without growing again, unless it is large: many who announce a body and do not send it must not
+		// take more memory than they send.
+		const most = 64 << 10
+		b.Grow(int(min(r.ContentLength, most)) + bytes.MinRead)
 	}
 	_, err := io.Copy(&b, http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError

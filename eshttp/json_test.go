@@ -205,6 +205,54 @@ func TestDecodeJSON(t *testing.T) {
 	}
 }
 
+// Address is embedded in what TestPointersNameMembers decodes.
+type Address struct {
+	City string `json:"city"`
+}
+
+// own decodes itself.
+type own struct{ amount int }
+
+func (o *own) UnmarshalJSON(data []byte) error {
+	var v struct {
+		Amount int `json:"amount"`
+	}
+	if data[0] != '{' {
+		return json.Unmarshal(data, &o.amount)
+	}
+	err := json.Unmarshal(data, &v)
+	o.amount = v.Amount
+	return err
+}
+
+func TestPointersNameMembers(t *testing.T) {
+	t.Parallel()
+	type order struct {
+		Address
+		Odd  int `json:"a/b~c.d é"`
+		Deep struct {
+			Address
+		} `json:"deep"`
+		Lines []struct {
+			Amount int `json:"amount"`
+		} `json:"lines"`
+		Own own `json:"own"`
+	}
+	for body, want := range map[string]string{
+		`{"city":1}`:                 "#/city",
+		`{"deep":{"city":1}}`:        "#/deep/city",
+		`{"a/b~c.d é":"x"}`:          "#/a~1b~0c.d%20%C3%A9",
+		`{"lines":[{"amount":"x"}]}`: "#/lines/0/amount",
+		`[]`:                         "#",
+	} {
+		_, err := eshttp.DecodeJSON[order](httptest.NewRecorder(), post(strings.NewReader(body)), eshttp.JSONLimits{})
+		var p *eshttp.Problem
+		if !errors.As(err, &p) || len(p.Errors) != 1 || p.Errors[0].Pointer != want {
+			t.Errorf("%s: %+v, want the pointer %s", body, p, want)
+		}
+	}
+}
+
 // FuzzReadJSON holds ReadJSON to what encoding/json takes, and to the limits.
 func FuzzReadJSON(f *testing.F) {
 	for _, seed := range []string{

@@ -128,6 +128,10 @@ func Run(ctx context.Context, c Config) error {
 
 	group := es.NewGroup("components", c.Components...)
 	if err := group.Start(stopping); err != nil {
+		if told := stopping.Err(); told != nil && only(err, told) {
+			c.Logger.Info("stopped before everything had started")
+			return nil
+		}
 		return err
 	}
 	s := newServer(ctx, c)
@@ -151,6 +155,20 @@ func Run(ctx context.Context, c Config) error {
 	stopped := group.Stop(graceful)
 	c.Logger.Info("stopped")
 	return errors.Join(cause, drained, stopped)
+}
+
+// only tells whether an error is nothing but a target: of errors that are joined, each one.
+func only(err, target error) bool {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return errors.Is(err, target)
+	}
+	for _, each := range joined.Unwrap() {
+		if !only(each, target) {
+			return false
+		}
+	}
+	return true
 }
 
 // stopSignals returns a context that ends with ctx or the first signal, and one that ends with the second.

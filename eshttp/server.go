@@ -52,6 +52,9 @@ func (s *server) handler() http.Handler {
 
 // listen begins to serve.
 func (s *server) listen(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // it was told to stop while the components started
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", s.config.Addr)
 	if err != nil {
@@ -81,21 +84,31 @@ func (s *server) drain(ctx context.Context) error {
 	err := s.http.Shutdown(first)
 	s.breakOff() // also for those that have taken their connection over, which Shutdown does not wait for
 
-	// A handler that does not care for its context cannot be ended; the components are not made to wait for it.
+	// A handler that does not care for its context cannot be ended; the components are not made to wait for it. One that reads
+	// from its connection, or writes to it, ends with that.
+	idle := s.waitForRequests()
+	if err != nil {
+		_ = s.http.Close() // there is nobody left to be told
+		err = fmt.Errorf("requests were broken off: %w", err)
+	}
+	if !idle && !s.waitForRequests() {
+		s.config.Logger.Warn("a request goes on although it was broken off")
+	}
+	<-s.ended
+	return err
+}
+
+// waitForRequests waits for a moment until no request is under way, and tells whether that is so.
+func (s *server) waitForRequests() bool {
 	const moment = time.Second
 	patience := time.NewTimer(moment)
 	defer patience.Stop()
 	select {
 	case <-s.requests.idle():
+		return true
 	case <-patience.C:
-		s.config.Logger.Warn("a request goes on although it was broken off")
+		return false
 	}
-	if err != nil {
-		_ = s.http.Close() // there is nobody left to be told
-		err = fmt.Errorf("requests were broken off: %w", err)
-	}
-	<-s.ended
-	return err
 }
 
 // requests counts those that are under way.

@@ -1,0 +1,66 @@
+package main_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// TestSIGTERMWhileRequestsAreInFlight ends the program while clients send items and list them. It ends in order and in time, and
+// what it answers until then are whole answers. (The items go with the process, because they are in memory.)
+func TestSIGTERMWhileRequestsAreInFlight(t *testing.T) {
+	s := start(t)
+	transport := &http.Transport{MaxIdleConnsPerHost: 8}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: patience}
+	// ask makes a request and tells whether there was an answer.
+	ask := func(list bool) bool {
+		var response *http.Response
+		var err error
+		if list {
+			response, err = client.Get(s.url + "/items/")
+		} else {
+			response, err = client.Post(s.url+"/items/?name=ItemAdded", "application/json", strings.NewReader(`{"tea":2}`))
+		}
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK || !json.Valid(body) {
+			t.Errorf("the answer is %d %q (%v)", response.StatusCode, body, err)
+		}
+		return true
+	}
+	const enough = 400
+	var answers atomic.Int64
+	reached := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() {
+			for ask(i == 0) {
+				if answers.Add(1) == enough {
+					close(reached)
+				}
+			}
+		})
+	}
+	gone := make(chan struct{})
+	go func() { clients.Wait(); close(gone) }()
+	select {
+	case <-reached:
+	case <-gone:
+		t.Fatalf("no answer any more after %d", answers.Load())
+	}
+	s.stop() // which looks at the exit code
+	<-gone
+	for _, word := range []string{"panic", "level=ERROR", "broken off"} {
+		if strings.Contains(s.log.String(), word) {
+			t.Errorf("%q is in its log: %s", word, s.log)
+		}
+	}
+}
