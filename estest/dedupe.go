@@ -26,7 +26,7 @@ type DedupeStorage interface {
 
 // DedupeLines returns the tests of [RunDedupe].
 func DedupeLines() []Line[Harness[es.Dedupe]] {
-	return []Line[Harness[es.Dedupe]]{
+	return append(dedupeProcessLines(), []Line[Harness[es.Dedupe]]{
 		dedupeLine("R6/new_then_busy_then_done", func(b *dedupeBench) {
 			id := es.NewID()
 			mine := b.reserve(b.role, "g", longLease, id)
@@ -180,7 +180,7 @@ func DedupeLines() []Line[Harness[es.Dedupe]] {
 				"Release":  func() error { return d.Release(b.ctx, "g", rs) },
 			}, es.ErrClosed)
 		}),
-	}
+	}...)
 }
 
 // dedupeBench is a memory of handled messages under test.

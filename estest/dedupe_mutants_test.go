@@ -276,5 +276,5 @@ func TestDedupeMutants(t *testing.T) {
 			return without(es.ErrClosed, m.Dedupe.Release(ctx, group, rs))
 		}
 	})
-	hunt(t, estest.DedupeLines(), mutants)
+	hunt(t, estest.DedupeLines(), append(mutants, dedupeProcessMutants()...))
 }

@@ -29,7 +29,7 @@ func EventStoreLines() []Line[Harness[es.EventStore]] {
 	for _, group := range [][]eventLine{
 		versionLines(), expectationLines(), raceLines(), repeatLines(), repeatHalfLines(), wholeLines(), conditionLines(),
 		decisionLines(), selectionLines(), cursorLines(), orderLines(), waitLines(), positionLines(), durabilityLines(),
-		limitLines(), truncateLines(), deleteLines(), eraseLines(), closeLines(),
+		limitLines(), truncateLines(), hiddenLines(), deleteLines(), eraseLines(), closeLines(),
 	} {
 		lines = append(lines, group...)
 	}

@@ -95,7 +95,7 @@ func oneHandleWithConditionWins(b *eventBench) {
 }
 
 func oneProcessWithConditionWins(b *eventBench) {
-	children := b.children(4, job{Kind: jobObey})
+	children := b.children(4, job{Kind: jobCall})
 	b.raceUnless(15, len(children)+1, func(i int, a es.Append) error {
 		if i == len(children) {
 			_, err := b.store.Append(b.ctx, a)

@@ -12,6 +12,7 @@ func deleteLines() []eventLine {
 		onEvents("E12", "soft_delete_frees_the_name", softDeleteFrees, needEdits()),
 		onEvents("E12", "soft_delete_keeps_versions_and_ids", softDeleteKeeps, needEdits()),
 		onEvents("E12", "tombstone_closes_for_good", tombstoneCloses, needEdits()),
+		onEvents("E12", "tombstone_comes_before_a_conflict", tombstoneFirst, needEdits()),
 		onEvents("E12", "positions_do_not_come_again", positionsDoNotComeAgain, needEdits()),
 	}
 }
@@ -44,10 +45,10 @@ func softDeleteFrees(b *eventBench) {
 	b.put("edit-2", es.Any, tagged("edit-2", 1)...)
 	all := b.all()
 	b.delete("edit-1", es.SoftDelete)
-	b.refused(es.AppendTo("edit-1", es.StreamExists, some("edit-1", 1)...), es.ErrConflict)
-	b.refused(es.AppendTo("edit-1", es.Exactly(2), some("edit-1", 1)...), es.ErrConflict)
-	b.refused(es.AppendTo("edit-1", es.Exactly(4), some("edit-1", 1)...), es.ErrConflict)
-	b.refused(es.AppendTo("edit-1", es.StreamExists), es.ErrConflict)
+	for _, expect := range []es.Expectation{es.StreamExists, es.Exactly(1), es.Exactly(2), es.Exactly(4)} {
+		b.conflicts(es.AppendTo("edit-1", expect, some("edit-1", 1)...), "edit-1", expect, 3)
+		b.conflicts(es.AppendTo("edit-1", expect), "edit-1", expect, 3)
+	}
 	b.must(es.AppendTo("edit-1", es.NoStream))
 	b.must(es.AppendTo("edit-1", es.Exactly(3)))
 
@@ -104,20 +105,7 @@ func tombstoneCloses(b *eventBench) {
 		b.Helper()
 		for _, stream := range []string{"edit-1", "edit-2", "edit-3"} {
 			for _, expect := range []es.Expectation{es.Any, es.NoStream, es.Exactly(2)} {
-				if expect != es.Any && stream == "edit-3" {
-					continue
-				}
-				if expect == es.Any {
-					b.refused(es.AppendTo(stream, expect, some(stream, 1)...), es.ErrStreamDeleted)
-					continue
-				}
-				// Whether the expectation or the tombstone is told of first is left open.
-				before := b.all()
-				_, err := b.store.Append(b.ctx, es.AppendTo(stream, expect, some(stream, 1)...))
-				if !errors.Is(err, es.ErrStreamDeleted) && !errors.Is(err, es.ErrConflict) {
-					b.Fatalf("an append to the closed stream %q, expecting %v, gives %v", stream, expect, err)
-				}
-				b.same(b.all(), before, "after an append to a closed stream")
+				b.refused(es.AppendTo(stream, expect, some(stream, 1)...), es.ErrStreamDeleted)
 			}
 		}
 		b.repeats(es.AppendTo("edit-1", es.Any, events...), places)
@@ -141,6 +129,32 @@ func tombstoneCloses(b *eventBench) {
 	if len(outcomes) != 2 || !errors.Is(outcomes[0].Err, es.ErrStreamDeleted) || outcomes[1].Err != nil {
 		b.Fatalf("AppendEach to a closed stream and to another: %+v", outcomes)
 	}
+}
+
+// tombstoneFirst appends to a closed stream what is a conflict besides: who is told of the conflict would try again in vain.
+func tombstoneFirst(b *eventBench) {
+	there := tagged("edit-1", 2)
+	b.put("edit-1", es.Any, there...)
+	b.put("edit-2", es.Any, tagged("edit-2", 2)...)
+	b.delete("edit-1", es.Tombstone)
+	for _, expect := range everyExpectation() {
+		b.refused(es.AppendTo("edit-1", expect, some("edit-1", 1)...), es.ErrStreamDeleted)
+		b.refused(es.AppendTo("edit-1", expect, append(there, some("edit-1", 1)...)...), es.ErrStreamDeleted)
+	}
+	wrong := es.StreamAppend{Stream: "edit-2", Expect: es.Exactly(7), Events: some("edit-2", 1)}
+	closed := es.StreamAppend{Stream: "edit-1", Events: some("edit-1", 1)}
+	b.refused(es.Append{Streams: []es.StreamAppend{wrong, closed}}, es.ErrStreamDeleted)
+	b.refused(es.Append{Streams: []es.StreamAppend{closed, wrong}}, es.ErrStreamDeleted)
+	broken := es.Append{Streams: []es.StreamAppend{closed}, Unless: []es.Condition{{Match: []es.Criterion{{}}}}}
+	b.refused(broken, es.ErrStreamDeleted)
+
+	// What appends nothing to it is judged as after a soft deletion.
+	b.must(es.AppendTo("edit-1", es.NoStream))
+	b.must(es.AppendTo("edit-1", es.Exactly(2)))
+	b.conflicts(es.AppendTo("edit-1", es.StreamExists), "edit-1", es.StreamExists, 2)
+	beside := some("edit-3", 1)
+	b.must(es.Append{Streams: []es.StreamAppend{{Stream: "edit-1", Events: there}, {Stream: "edit-3", Events: beside}}})
+	b.holds("edit-3", beside...)
 }
 
 // positionsDoNotComeAgain deletes what has the highest positions, and opens the store again: who takes the largest position

@@ -50,15 +50,12 @@ func survivesKill(b *eventBench) {
 	total := 0
 	for round := range rounds {
 		count := b.children(1, job{Kind: jobCount, Count: perAppend})[0]
-		acked := 0
-		for acked < total/perAppend+7+13*round { // some way into its work, at another moment in each round
-			n, err := count.counted(b.ctx)
-			if err != nil {
-				b.Fatalf("the process that counts: %v", err)
-			}
-			acked = n
+		// Some way into its work, at another moment in each round.
+		acked, err := count.countedTo(b.ctx, total/perAppend+7+13*round)
+		if err != nil {
+			b.Fatalf("the process that counts: %v", err)
 		}
-		acked = max(acked, count.kill())
+		acked = count.killCounting(acked)
 		for who, store := range map[string]es.EventStore{"a handle that stayed open": b.store, "a new handle": b.another().store} {
 			events, err := readAll(b.ctx, store, es.Query{Stream: countStream})
 			if err != nil {

@@ -11,7 +11,9 @@ func repeatHalfLines() []eventLine {
 		onEvents("E4", "half_there_any_appends_rest", halfThereAny),
 		onEvents("E4", "half_there_otherwise_conflicts", halfThereConflicts),
 		onEvents("E4", "half_there_over_several_streams", halfThereStreams),
+		onEvents("E4", "half_there_each_stream_for_itself", halfThereForItself),
 		onEvents("E4", "half_there_still_has_its_condition", halfThereCondition),
+		onEvents("E4", "half_there_its_own_do_not_count", halfThereOwn),
 	}
 }
 
@@ -69,6 +71,59 @@ func halfThereStreams(b *eventBench) {
 		{Stream: "right-1", Expect: es.Exactly(3), Events: append(right[:1:1], more...)},
 	}}, "right-1", es.Exactly(3), 3)
 	b.holds("middle-1")
+}
+
+// halfThereForItself judges each stream by its own events: one that has none of them is as expected or not, like any other.
+func halfThereForItself(b *eventBench) {
+	left, right := some("left-1", 3), some("right-1", 3)
+	b.put("left-1", es.Any, left[:2]...)
+	b.put("right-1", es.Any, right[0])
+	two := func(l []*es.Message, expect es.Expectation, stream string, events ...*es.Message) es.Append {
+		return es.Append{Streams: []es.StreamAppend{
+			{Stream: "left-1", Events: l}, {Stream: stream, Expect: expect, Events: events},
+		}}
+	}
+	// What is there of the one stream is nothing against the other, whether all of it is there or a part.
+	for i, l := range [][]*es.Message{left[:2], left} {
+		next := right[i+1]
+		b.conflicts(two(l, es.Exactly(int64(i)), "right-1", next), "right-1", es.Exactly(int64(i)), int64(i+1))
+		b.conflicts(two(l, es.Exactly(int64(i+2)), "right-1", next), "right-1", es.Exactly(int64(i+2)), int64(i+1))
+		b.conflicts(two(l, es.NoStream, "right-1", next), "right-1", es.NoStream, int64(i+1))
+		b.conflicts(two(l, es.StreamExists, "none-1", some("none-1", 1)...), "none-1", es.StreamExists, 0)
+		if done := b.must(two(l, es.Exactly(int64(i+1)), "right-1", next)); done.Existing != 2 {
+			b.Fatalf("%d events of %d are told of as existing, want 2", done.Existing, len(l)+1)
+		}
+	}
+	b.must(two(append(left, some("left-1", 1)...), es.NoStream, "new-1", some("new-1", 2)...))
+	b.must(two(append(left, some("left-1", 1)...), es.StreamExists, "right-1")) // a stream that is only asserted
+	b.conflicts(two(append(left, some("left-1", 1)...), es.NoStream, "right-1"), "right-1", es.NoStream, 3)
+
+	// A stream that has its events already and expects something is a conflict when the append is not there as a whole: also at
+	// the version it has, and the one it had.
+	for _, expect := range everyExpectation() {
+		if expect != es.Any {
+			b.conflicts(two(append(left, some("left-1", 1)...), expect, "right-1", right...), "right-1", expect, 3)
+		}
+	}
+}
+
+// halfThereOwn does the rest of an append under its condition: the half that is there matches, and does not count.
+func halfThereOwn(b *eventBench) {
+	for _, match := range []es.Criterion{
+		{}, {Tags: []string{"t"}}, {Names: []string{"Half"}}, {Names: []string{"Half"}, Tags: []string{"t"}},
+	} {
+		one := openEvents(b.TB, b.harness)
+		events := []*es.Message{made("half-1", "Half", "t"), made("half-1", "Half", "t"), made("half-1", "Half", "t")}
+		a := es.AppendTo("half-1", es.Any, events[:2]...)
+		a.Unless = []es.Condition{{Match: []es.Criterion{match}, After: one.head().Position}}
+		one.put("half-1", es.Any, events[0])
+		if done := one.must(a); done.Existing != 1 {
+			one.Fatalf("the rest of an append under a condition that its own events match: %+v", done)
+		}
+		a.Streams[0].Events = events[1:] // of which events[0], which matches, is no part
+		one.conflictsOver(a, 0, 1)
+		one.holds("half-1", events[:2]...)
+	}
 }
 
 func halfThereCondition(b *eventBench) {

@@ -210,6 +210,23 @@ func repeatMutants() []eventMutant {
 				}
 				return s.EventStore.Append(context.Background(), a)
 			})),
+		that("E4/id_of_another_stream_is_duplicate", "tells of the conflict first", answered(
+			func(s *wrapped, a es.Append, done es.Appended, err error) (es.Appended, error) {
+				if errors.Is(err, es.ErrDuplicate) && !a.Streams[0].Expect.Holds(versionOf(s, a.Streams[0].Stream)) {
+					return es.Appended{}, conflict(a)
+				}
+				return done, err
+			})),
+		that("E4/id_of_another_stream_is_duplicate", "looks at the condition first", func(s *wrapped) {
+			s.append = func(ctx context.Context, a es.Append) (es.Appended, error) {
+				if len(a.Unless) > 0 {
+					if _, err := s.EventStore.Append(ctx, es.Append{Unless: a.Unless}); err != nil {
+						return es.Appended{}, err
+					}
+				}
+				return s.EventStore.Append(ctx, a)
+			}
+		}),
 		that("E4/other_content_is_duplicate", "looks at the ID only", answered(
 			func(_ *wrapped, a es.Append, done es.Appended, err error) (es.Appended, error) {
 				if errors.Is(err, es.ErrDuplicate) {
@@ -235,6 +252,41 @@ func repeatMutants() []eventMutant {
 			func(_ *wrapped, a es.Append, done es.Appended) bool {
 				return done.Existing > 0 && done.Existing < size(a)
 			})),
+		that("E4/half_there_each_stream_for_itself", "holds what is there of one stream against all", conflictIf(
+			func(_ *wrapped, a es.Append, done es.Appended) bool {
+				return done.Existing > 0 && done.Existing < size(a) && slices.ContainsFunc(a.Streams, func(s es.StreamAppend) bool {
+					return s.Expect != es.Any && len(s.Events) > 0
+				})
+			})),
+		that("E4/half_there_each_stream_for_itself", "takes a stream that has its events for done", asked(func(s *wrapped, a *es.Append) {
+			for i, stream := range a.Streams {
+				if n := len(stream.Events); n > 0 && known(s, es.Append{Streams: a.Streams[i : i+1]}) == n {
+					a.Streams[i].Expect = es.Any
+				}
+			}
+		})),
+		that("E4/half_there_each_stream_for_itself", "expects nothing of any stream once something is there", asked(func(s *wrapped, a *es.Append) {
+			for i := range a.Streams {
+				if known(s, *a) > known(s, es.Append{Streams: a.Streams[i : i+1]}) {
+					a.Streams[i].Expect = es.Any
+				}
+			}
+		})),
+		that("E4/half_there_its_own_do_not_count", "counts the half that is there", func(s *wrapped) {
+			s.append = func(ctx context.Context, a es.Append) (es.Appended, error) {
+				if n := known(s, a); n > 0 && n < size(a) && len(a.Unless) > 0 {
+					if _, err := s.EventStore.Append(ctx, es.Append{Unless: a.Unless}); err != nil {
+						return es.Appended{}, err
+					}
+				}
+				return s.EventStore.Append(ctx, a)
+			}
+		}),
+		that("E4/half_there_its_own_do_not_count", "forgets the condition when something is there", asked(func(s *wrapped, a *es.Append) {
+			if known(s, *a) > 0 {
+				a.Unless = nil
+			}
+		})),
 		that("E4/half_there_still_has_its_condition", "forgets the condition when something is there", asked(func(s *wrapped, a *es.Append) {
 			if known(s, *a) > 0 {
 				a.Unless = nil

@@ -141,6 +141,31 @@ func deleteMutants() []eventMutant {
 		that("E12/soft_delete_frees_the_name", "begins at version 1 again", afterwards(shown(func(_ es.Query, _ int, m *es.Message) *es.Message {
 			return altered(m, func(m *es.Message) { m.Version = max(1, m.Version-3) })
 		}))),
+		that("E12/soft_delete_frees_the_name", "tells of version 0 in a conflict", answered(
+			func(_ *wrapped, _ es.Append, done es.Appended, err error) (es.Appended, error) {
+				var conflict *es.ConflictError
+				if errors.As(err, &conflict) && conflict.Expected == es.StreamExists {
+					conflict.Actual = 0
+				}
+				return done, err
+			})),
+		that("E12/tombstone_comes_before_a_conflict", "looks at the expectation first", answered(
+			func(_ *wrapped, a es.Append, done es.Appended, err error) (es.Appended, error) {
+				if errors.Is(err, es.ErrStreamDeleted) && a.Streams[0].Expect != es.Any {
+					return es.Appended{}, conflict(a)
+				}
+				return done, err
+			})),
+		that("E12/tombstone_comes_before_a_conflict", "looks at the condition first", func(s *wrapped) {
+			s.append = func(ctx context.Context, a es.Append) (es.Appended, error) {
+				if len(a.Unless) > 0 {
+					if _, err := s.EventStore.Append(ctx, es.Append{Unless: a.Unless}); err != nil {
+						return es.Appended{}, err
+					}
+				}
+				return s.EventStore.Append(ctx, a)
+			}
+		}),
 		that("E12/soft_delete_keeps_versions_and_ids", "forgets the IDs", afterwards(forgetting)),
 		that("E12/tombstone_closes_for_good", "takes a tombstone for a soft delete", func(s *wrapped) {
 			s.delete = func(ctx context.Context, stream string, _ es.Deletion) error {
@@ -173,6 +198,13 @@ func eraseMutants() []eventMutant {
 		}))),
 		that("E12/erase_removes_data_and_metadata", "does not say so", afterwards(shown(func(_ es.Query, _ int, m *es.Message) *es.Message {
 			return altered(m, func(m *es.Message) { delete(m.Metadata, es.MetadataErased) })
+		}))),
+		that("E12/erase_removes_data_and_metadata", "takes the correlation ID along", afterwards(shown(func(_ es.Query, _ int, m *es.Message) *es.Message {
+			return altered(m, func(m *es.Message) {
+				if m.Metadata[es.MetadataErased] != "" {
+					m.CorrelationID = ""
+				}
+			})
 		}))),
 		that("E12/erase_all_of_a_stream", "erases the audit event with the rest", afterwards(shown(func(_ es.Query, _ int, m *es.Message) *es.Message {
 			return altered(m, func(m *es.Message) { m.Data = nil })

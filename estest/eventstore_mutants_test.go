@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 func TestEventStoreMutants(t *testing.T) {
 	hunt(t, estest.EventStoreLines(), slices.Concat(
 		versionMutants(), raceMutants(), repeatMutants(), wholeMutants(), conditionMutants(), selectionMutants(),
-		cursorMutants(), orderMutants(), waitMutants(), positionMutants(), limitMutants(), truncateMutants(),
+		cursorMutants(), orderMutants(), waitMutants(), positionMutants(), limitMutants(), truncateMutants(), hiddenMutants(),
 		deleteMutants(), eraseMutants(), closeMutants(),
 	))
 }

@@ -68,7 +68,7 @@ func oneCreates(b *eventBench) {
 }
 
 func oneProcessWins(b *eventBench) {
-	children := b.children(4, job{Kind: jobObey})
+	children := b.children(4, job{Kind: jobCall})
 	var events []*es.Message
 	for range 15 {
 		version := int64(len(events))

@@ -181,6 +181,11 @@ func idOfAnotherStream(b *eventBench) {
 	}}, taken, "home-1")
 	b.put("away-1", es.NoStream, some("away-1", 1)...)
 	b.duplicate(es.AppendTo("away-1", es.Exactly(1), moved), taken, "home-1")
+	// Trying again helps with a conflict and not with this, so this is what is told of.
+	b.duplicate(es.AppendTo("away-1", es.Exactly(7), moved), taken, "home-1")
+	late := es.AppendTo("away-1", es.NoStream, moved)
+	late.Unless = []es.Condition{{Match: []es.Criterion{{}}}}
+	b.duplicate(late, taken, "home-1")
 }
 
 func otherContent(b *eventBench) {

@@ -21,7 +21,7 @@ func RunLeases(t *testing.T, h Harness[es.Leases]) {
 
 // LeasesLines returns the tests of [RunLeases].
 func LeasesLines() []Line[Harness[es.Leases]] {
-	return slices.Concat(leaseHoldingLines(), leaseTokenLines(), leaseStaleLines())
+	return slices.Concat(leaseHoldingLines(), leaseTokenLines(), leaseStaleLines(), leaseProcessLines())
 }
 
 func leaseHoldingLines() []Line[Harness[es.Leases]] {

@@ -240,7 +240,7 @@ func TestLeasesMutants(t *testing.T) {
 		}
 	})
 	addStaleLeases(add)
-	hunt(t, estest.LeasesLines(), mutants)
+	hunt(t, estest.LeasesLines(), append(mutants, leasesProcessMutants()...))
 }
 
 // addStaleLeases adds mutants that do not see that a lease is over.

@@ -25,6 +25,7 @@ func OutboxLines() []Line[Harness[es.Outbox]] {
 	return slices.Concat(
 		outboxEnqueueLines(), outboxClaimLines(), outboxOwnerLines(), outboxLeaseLines(), outboxStaleLines(), outboxFailLines(),
 		outboxDeadLines(), outboxReplayLines(), outboxWaitLines(), outboxStatsLines(), outboxCloseLines(), outboxForwardLines(),
+		outboxProcessLines(),
 	)
 }
 

@@ -55,6 +55,25 @@ func outboxFailLines() []Line[Harness[es.Outbox]] {
 			b.has(again, "a1", "a2", "b1")
 			b.attempts(again, 1, 1, 1)
 		}),
+		outboxLine("O2/the_time_of_enqueueing_stays", func(b *outboxBench) {
+			b.enqueue("a1")
+			first := b.take("a1")
+			same := func(got time.Time, after string) {
+				b.Helper()
+				if !got.Equal(first[0].Enqueued) {
+					b.Fatalf("enqueued at %v, and after %s at %v", first[0].Enqueued, after, got)
+				}
+			}
+			b.ok(b.role.Release(b.ctx, first), "release")
+			again := b.await(b.role, "A", 1, longLease)
+			same(again[0].Enqueued, "a release")
+			b.ok(b.role.Fail(b.ctx, again, es.Failure{Err: errBoom}), "fail")
+			same(b.await(b.role, "A", 1, shortLease)[0].Enqueued, "a failure")
+			again = b.await(b.role, "B", 1, longLease)
+			same(again[0].Enqueued, "the end of a lease")
+			b.ok(b.role.Fail(b.ctx, again, es.Failure{Err: errBoom, Dead: true}), "fail for good")
+			same(b.isDead(b.role, "a1")[0].Enqueued, "its death")
+		}),
 		outboxLine("O2/attempts_and_delays_outlive_a_handle", func(b *outboxBench) {
 			b.keeps()
 			b.enqueue("a1", "b1")

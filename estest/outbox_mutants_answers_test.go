@@ -48,6 +48,22 @@ func (h *outboxHunt) failures() {
 		toTheEnd(m)
 		m.release = func(ctx context.Context, entries []es.Entry) error { return m.fail(ctx, entries, es.Failure{}) }
 	})
+	h.add("O2/the_time_of_enqueueing_stays", "is that of the last attempt", claiming(func(e *es.Entry, _ es.ClaimOptions) {
+		e.Enqueued = e.Enqueued.Add(time.Duration(e.Attempt) * time.Microsecond)
+	}))
+	h.shared("O2/the_time_of_enqueueing_stays", "is that of the last claim", func() func(m *outboxMutant) {
+		var late time.Duration
+		return claiming(func(e *es.Entry, _ es.ClaimOptions) {
+			late += time.Microsecond
+			e.Enqueued = e.Enqueued.Add(late)
+		})
+	})
+	h.add("O2/the_time_of_enqueueing_stays", "is that of its death", showing(func(letters []es.DeadEntry) []es.DeadEntry {
+		for i := range letters {
+			letters[i].Enqueued = letters[i].Died
+		}
+		return letters
+	}))
 	h.add("O2/attempts_and_delays_outlive_a_handle", "counts attempts in the process", func(m *outboxMutant) {
 		attempts := map[uuid.UUID]int{}
 		m.fail = func(ctx context.Context, entries []es.Entry, f es.Failure) error {

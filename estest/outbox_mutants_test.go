@@ -1,6 +1,7 @@
 package estest_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -26,6 +27,7 @@ func TestOutboxMutants(t *testing.T) {
 	h.counts()
 	h.closing()
 	h.forwards()
+	h.processes()
 	hunt(t, estest.OutboxLines(), h.mutants)
 }
 
@@ -293,6 +295,17 @@ func (h *outboxHunt) leases() {
 	h.add("O2/extend_keeps_the_lease", "does not say until when", func(m *outboxMutant) {
 		m.extend = func(ctx context.Context, entries []es.Entry) error {
 			return m.Outbox.Extend(ctx, slices.Clone(entries))
+		}
+	})
+	h.add("O2/extend_goes_for_the_stream", "extends each entry alone", func(m *outboxMutant) {
+		m.complete = func(ctx context.Context, entries []es.Entry) error {
+			errs := make([]error, len(entries))
+			for i, e := range entries {
+				if time.Now().After(e.Deadline) {
+					errs[i] = es.ErrLeaseLost
+				}
+			}
+			return cmp.Or(es.BatchErr(errs), m.Outbox.Complete(ctx, entries))
 		}
 	})
 	for _, how := range []string{"complete", "fail", "release", "extend"} {

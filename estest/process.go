@@ -22,18 +22,32 @@ const jobVariable = "ESTEST_JOB"
 type jobKind string
 
 const (
-	jobObey  jobKind = "obey"  // make the appends that come in, one after the other
-	jobCount jobKind = "count" // append numbered events until killed
-	jobWrite jobKind = "write" // make appends of every kind
+	jobCall    jobKind = "call"    // make the calls that are ordered, one after the other
+	jobCount   jobKind = "count"   // append numbered events until killed
+	jobWrite   jobKind = "write"   // make appends of every kind
+	jobEnqueue jobKind = "enqueue" // enqueue numbered messages until killed
+	jobProject jobKind = "project" // apply numbered events to a read model, as far as is ordered
 )
+
+// jobs are what child processes can do.
+func jobs() map[jobKind]func(w *worker) error {
+	return map[jobKind]func(w *worker) error{
+		jobCall:    makeCalls,
+		jobCount:   countEvents,
+		jobWrite:   writeEvents,
+		jobEnqueue: enqueueNumbers,
+		jobProject: projectNumbers,
+	}
+}
 
 // job is what a child process is told by its environment.
 type job struct {
 	Kind      jobKind `json:"kind"`
 	Address   string  `json:"address"`
 	Namespace string  `json:"namespace"`
-	Seed      int     `json:"seed"`
+	Seed      int     `json:"seed"` // counts the children that are started together, from 0
 	Count     int     `json:"count"`
+	Stream    string  `json:"stream,omitempty"`
 }
 
 // Main runs the tests of a package whose harness has several processes. Call it from TestMain:
@@ -67,92 +81,85 @@ func Child(open func(address, namespace string) (es.Backend, error)) {
 	os.Exit(code) //nolint:forbidigo // this is the main of a child process
 }
 
-// reply is a line that a child writes: that it is ready, what became of an append, how far it has counted, or an event that it
-// wrote.
-type reply struct {
-	Ready    bool   `json:"ready,omitempty"`
-	Conflict bool   `json:"conflict,omitempty"`
-	Err      string `json:"err,omitempty"`
-	Counted  int    `json:"counted,omitempty"`
-	Acks     []ack  `json:"acks,omitempty"`
+// worker is a child process at its job.
+type worker struct {
+	job
+
+	ctx     context.Context // ends when nobody wants the process any more
+	backend es.Backend
+	orders  <-chan json.RawMessage
+	replies *json.Encoder
 }
 
-// work does a job. Its input ending means that nobody wants it any more.
+// reply is a line that a child writes: that it is ready, what it tells, or what went wrong.
+type reply struct {
+	Ready bool            `json:"ready,omitempty"`
+	Tells json.RawMessage `json:"tells,omitempty"`
+	Err   *foreignError   `json:"err,omitempty"`
+}
+
+// work does a job.
 func work(text string, open func(address, namespace string) (es.Backend, error), in io.Reader, out io.Writer) error {
-	var j job
-	if err := json.Unmarshal([]byte(text), &j); err != nil {
+	w := worker{replies: json.NewEncoder(out)}
+	if err := json.Unmarshal([]byte(text), &w.job); err != nil {
 		return fmt.Errorf("read the job %q: %w", text, err)
 	}
-	backend, err := open(j.Address, j.Namespace)
-	if err != nil {
-		return fmt.Errorf("open %q in namespace %q: %w", j.Address, j.Namespace, err)
+	do, ok := jobs()[w.Kind]
+	if !ok {
+		return fmt.Errorf("there is no job %q", w.Kind)
 	}
-	store := backend.Events()
-	replies, orders := json.NewEncoder(out), json.NewDecoder(in)
-	if err := replies.Encode(reply{Ready: true}); err != nil {
-		return err
-	}
-	switch j.Kind {
-	case jobObey:
-		err = obey(store, orders, replies)
-	case jobCount:
-		err = count(store, j.Count, replies)
-	case jobWrite:
-		var start struct{}
-		if err = orders.Decode(&start); err == nil {
-			err = replies.Encode(reply{Acks: writeAtRandom(context.Background(), store, j.Seed, j.Count)})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	orders := make(chan json.RawMessage)
+	w.ctx, w.orders = ctx, orders
+	go func() { // it goes with the process
+		defer close(orders)
+		defer cancel() // the input ends when the test does, whatever it died of
+		for decoder := json.NewDecoder(in); ; {
+			var order json.RawMessage
+			if decoder.Decode(&order) != nil {
+				return
+			}
+			select {
+			case orders <- order:
+			case <-ctx.Done():
+				return
+			}
 		}
-	default:
-		err = fmt.Errorf("there is no job %q", j.Kind)
+	}()
+	backend, err := open(w.Address, w.Namespace)
+	if err != nil {
+		return fmt.Errorf("open %q in namespace %q: %w", w.Address, w.Namespace, err)
+	}
+	w.backend = backend
+	if err = w.replies.Encode(reply{Ready: true}); err == nil {
+		err = do(&w)
+	}
+	if ctx.Err() != nil {
+		err = nil // nobody wants to know
 	}
 	return errors.Join(err, backend.Close())
 }
 
-func obey(store es.EventStore, orders *json.Decoder, replies *json.Encoder) error {
-	for {
-		var a es.Append
-		err := orders.Decode(&a) //nolint:musttag // both ends are this package
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read an append: %w", err)
-		}
-		var r reply
-		if _, err := store.Append(context.Background(), a); err != nil {
-			r = reply{Err: err.Error(), Conflict: errors.Is(err, es.ErrConflict)}
-		}
-		if err := replies.Encode(r); err != nil {
-			return err
-		}
+// order waits for the next order. The error is [io.EOF] when there is no other.
+func (w *worker) order(into any) error {
+	text, ok := <-w.orders
+	if !ok {
+		return io.EOF
 	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("read the order %q: %w", text, err)
+	}
+	return nil
 }
 
-// countStream is where children count, and countName the name of the event at an index.
-const countStream = "count-1"
-
-func countName(index int) string { return fmt.Sprintf("Number%d", index+1) }
-
-// count appends numbered events, several at a time, from where the stream ends on, and tells of each append as soon as it was
-// acknowledged. It ends by being killed, or when nobody reads what it tells.
-func count(store es.EventStore, perAppend int, replies *json.Encoder) error {
-	ctx := context.Background()
-	there, err := readAll(ctx, store, es.Query{Stream: countStream})
+// tell tells the test something.
+func (w *worker) tell(what any) error {
+	text, err := json.Marshal(what)
 	if err != nil {
-		return fmt.Errorf("read what was counted before: %w", err)
+		return err
 	}
-	for n := len(there); ; n += perAppend {
-		events := make([]*es.Message, perAppend)
-		for i := range events {
-			events[i] = made(countStream, countName(n+i))
-		}
-		if _, err := store.Append(ctx, es.AppendTo(countStream, es.Exactly(int64(n)), events...)); err != nil {
-			return fmt.Errorf("count on from %d: %w", n, err)
-		}
-		if err := replies.Encode(reply{Counted: n/perAppend + 1}); err != nil {
-			return err
-		}
-	}
+	return w.replies.Encode(reply{Tells: text})
 }
 
 // child is a child process, seen from the test that started it.
@@ -163,23 +170,32 @@ type child struct {
 	stop    func()     // kills the process and waits for it
 }
 
-// children starts child processes on the bench's storage, and waits until they have opened it. They are killed, if they did
-// not end before, when the test ends.
-func (b *eventBench) children(n int, j job) []*child {
+// children starts child processes on the bench's storage; see [startChildren].
+func (b *bench[R]) children(n int, j job) []*child {
 	b.Helper()
-	j.Address, j.Namespace = b.storage.Address(), Namespace
+	return startChildren(b.ctx, b.TB, b.h, b.storage, n, j)
+}
+
+// startChildren starts child processes on a storage, and waits until they have opened it. They are killed, if they did not end
+// before, when the test ends. The test is skipped where the storage is not for several processes.
+func startChildren[R any](ctx context.Context, t testing.TB, h Harness[R], storage Storage[R], n int, j job) []*child {
+	t.Helper()
+	if !h.Processes() {
+		t.Skip("needs Processes")
+	}
+	j.Address, j.Namespace = storage.Address(), Namespace
 	list := make([]*child, n)
 	for i := range list {
 		j.Seed = i
-		c, err := startChild(b.TB, j)
+		c, err := startChild(t, j)
 		if err != nil {
-			b.Fatalf("start a child process: %v", err)
+			t.Fatalf("start a child process: %v", err)
 		}
 		list[i] = c
 	}
 	for _, c := range list {
-		if r, err := c.next(b.ctx); err != nil || !r.Ready {
-			b.Fatalf("a child process is not ready: %v (does TestMain call estest.Main, or estest.Child?)", err)
+		if r, err := c.next(ctx); err != nil || !r.Ready {
+			t.Fatalf("a child process is not ready: %v (does TestMain call estest.Main, or estest.Child?)", err)
 		}
 	}
 	return list
@@ -255,54 +271,70 @@ func (c *child) next(ctx context.Context) (reply, error) {
 	}
 }
 
-// ask gives an order and returns the reply to it.
-func (c *child) ask(ctx context.Context, order any) (reply, error) {
+// order gives an order.
+func (c *child) order(order any) error {
 	if err := json.NewEncoder(c.orders).Encode(order); err != nil {
-		return reply{}, fmt.Errorf("write to the child process: %w", err)
-	}
-	return c.next(ctx)
-}
-
-// append has an obeying child make an append, and returns its error.
-func (c *child) append(ctx context.Context, a es.Append) error {
-	r, err := c.ask(ctx, a)
-	switch {
-	case err != nil:
-		return err
-	case r.Conflict:
-		return fmt.Errorf("in another process: %s: %w", r.Err, es.ErrConflict)
-	case r.Err != "":
-		return errors.New("in another process: " + r.Err)
+		return fmt.Errorf("write to the child process: %w", err)
 	}
 	return nil
 }
 
-// write has a writing child begin, and returns what it was told is appended.
-func (c *child) write(ctx context.Context) []ack {
-	r, err := c.ask(ctx, struct{}{})
-	if err != nil {
-		return []ack{{Err: err.Error()}}
-	}
-	return r.Acks
-}
-
-// counted returns how many appends a counting child was told are there.
-func (c *child) counted(ctx context.Context) (int, error) {
+// hear returns the next thing that the child tells, or its error.
+func (c *child) hear(ctx context.Context, into any) error {
 	r, err := c.next(ctx)
-	return r.Counted, err
+	if err != nil {
+		return err
+	}
+	return r.read(into)
 }
 
-// kill kills the process as kill -9 does, and returns the largest count that it still told of.
-func (c *child) kill() int {
-	last := 0
+// read reads what a reply tells. It reads it also when there is an error beside it.
+func (r reply) read(into any) error {
+	if r.Tells != nil {
+		if err := json.Unmarshal(r.Tells, into); err != nil {
+			return fmt.Errorf("read what the child process tells: %w", err)
+		}
+	}
+	if r.Err != nil {
+		return r.Err
+	}
+	return nil
+}
+
+// kill kills the process as kill -9 does, waits until it is gone, and returns what it still told.
+func (c *child) kill() []reply {
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)
 		c.stop()
 	}()
+	var last []reply
 	for r := range c.replies {
-		last = max(last, r.Counted)
+		last = append(last, r)
 	}
 	<-killed
 	return last
+}
+
+// killCounting kills a child that tells of numbers that rise, and returns the largest of them, or at least least.
+func (c *child) killCounting(least int) int {
+	for _, r := range c.kill() {
+		n := 0
+		if r.read(&n) == nil {
+			least = max(least, n)
+		}
+	}
+	return least
+}
+
+// countedTo waits until a child that tells of numbers that rise has come to one, and returns it.
+func (c *child) countedTo(ctx context.Context, least int) (int, error) {
+	for n := 0; ; {
+		if n >= least {
+			return n, nil
+		}
+		if err := c.hear(ctx, &n); err != nil {
+			return n, err
+		}
+	}
 }

@@ -22,6 +22,7 @@ func ReadModelsLines() []Line[Harness[es.ReadModels]] {
 	return slices.Concat(
 		modelDocumentLines(), modelListLines(), modelRevisionLines(), modelCommitLines(), modelProgressLines(), modelFenceLines(),
 		modelRaceLines(), modelSwitchLines(), modelCloseLines(),
+		modelProcessLines(),
 	)
 }
 
@@ -268,6 +269,7 @@ func modelDocumentLines() []Line[Harness[es.ReadModels]] {
 			b.reads("m", "a", "1")
 		}),
 		modelLine("M3/names_are_checked", modelInvalid),
+		modelLine("M3/what_is_asked_for_is_checked", modelInvalidQuestions),
 	}
 }
 
@@ -299,6 +301,25 @@ func modelInvalid(b *modelBench) {
 	b.is(err, es.ErrInvalid, "list without a model")
 	_, err = b.role.Load(b.ctx, "", "a")
 	b.is(err, es.ErrInvalid, "load without a model")
+}
+
+// modelInvalidQuestions asks for keys that no document can have: some stores cannot even be asked for them, and others would
+// find nothing.
+func modelInvalidQuestions(b *modelBench) {
+	long := string(bytes.Repeat([]byte("k"), es.MaxKeyBytes))
+	b.commit(put("m", long, "1"))
+	for why, key := range map[string]string{"a long key": long + "k", "a key with a NUL": "a\x00", "a key not in UTF-8": "a\xff"} {
+		_, err := b.role.Load(b.ctx, "m", "good", key)
+		b.is(err, es.ErrInvalid, "load of %s", why)
+		_, err = b.role.List(b.ctx, es.ListQuery{Model: "m", Prefix: key})
+		b.is(err, es.ErrInvalid, "list by a prefix that is %s", why)
+		_, err = b.role.List(b.ctx, es.ListQuery{Model: "m", After: key})
+		b.is(err, es.ErrInvalid, "list after %s", why)
+	}
+	_, err := b.role.Load(b.ctx, "m", "good", "")
+	b.is(err, es.ErrInvalid, "load of an empty key")
+	b.lists(es.ListQuery{Model: "m", Prefix: long}, long)
+	b.lists(es.ListQuery{Model: "m", After: long})
 }
 
 func modelTyped(b *modelBench) {

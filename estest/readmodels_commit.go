@@ -1,6 +1,9 @@
 package estest
 
 import (
+	"errors"
+	"time"
+
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
@@ -155,6 +158,7 @@ func modelFenceLines() []Line[Harness[es.ReadModels]] {
 			b.reads("m", "a", "3")
 			b.stands("p", at(1, 1, 2))
 		}),
+		modelLine("J2/a_fence_that_nobody_holds_stops", modelUnfenced),
 	}
 	for _, how := range []string{"released", "released_and_taken_by_its_owner", "another_owners", "over", "unknown"} {
 		lines = append(lines, modelLine("J2/a_fence_that_is_"+how+"_stops", func(b *modelBench) {
@@ -168,6 +172,25 @@ func modelFenceLines() []Line[Harness[es.ReadModels]] {
 		}))
 	}
 	return lines
+}
+
+// modelUnfenced commits behind a lease that nobody ever took. That asks for no leases beside the read models: where there are
+// none to check it by, the commit is to be turned down as well, and not to go on as if there were no fence.
+func modelUnfenced(b *modelBench) {
+	b.advanced("p", es.Progress{}, at(1, 1, 1), put("m", "a", "1"), put("m", "b", "1"))
+	fence := &es.Lease{Name: "fence", Owner: "A", Token: 1, Until: time.Now().Add(longLease)}
+	for _, c := range []es.Commit{
+		advance("p", at(1, 1, 1), at(1, 1, 2), put("m", "a", "2"), deleting("m", "b"), put("n", "c", "2")),
+		advance("p", at(1, 1, 1), at(1, 1, 2)),
+		{Writes: []es.Write{put("m", "c", "2")}},
+	} {
+		c.Fence = fence
+		err := b.role.Commit(b.ctx, c)
+		if !errors.Is(err, es.ErrLeaseLost) && !errors.Is(err, es.ErrUnsupported) {
+			b.Fatalf("commit behind a fence that nobody holds: the error is %v, want ErrLeaseLost, or ErrUnsupported without leases", err)
+		}
+		b.untouched()
+	}
 }
 
 // fenceBench is read models, and the leases beside them.

@@ -94,6 +94,22 @@ func (h *modelsHunt) checkpoints() {
 			return m.ReadModels.Commit(ctx, c)
 		}
 	})
+	h.add("J2/a_fence_that_nobody_holds_stops", "does not look at it", committing(func(c *es.Commit) { c.Fence = nil }))
+	h.add("J2/a_fence_that_nobody_holds_stops", "looks at it for writes alone", committing(func(c *es.Commit) {
+		if len(c.Writes) == 0 {
+			c.Fence = nil
+		}
+	}))
+	h.add("J2/a_fence_that_nobody_holds_stops", "looks at it last", func(m *modelsMutant) {
+		m.commit = func(ctx context.Context, c es.Commit) error {
+			unfenced := c
+			unfenced.Fence = nil
+			if err := m.ReadModels.Commit(ctx, unfenced); err != nil || c.Fence == nil {
+				return err
+			}
+			return es.ErrUnsupported
+		}
+	})
 	for _, how := range []string{"released", "released_and_taken_by_its_owner", "another_owners", "over", "unknown"} {
 		line := "J2/a_fence_that_is_" + how + "_stops"
 		h.add(line, "does not look at it", committing(func(c *es.Commit) { c.Fence = nil }))

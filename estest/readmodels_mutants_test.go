@@ -23,6 +23,7 @@ func TestReadModelsMutants(t *testing.T) {
 	h.races()
 	h.switches()
 	h.closing()
+	h.processes()
 	hunt(t, estest.ReadModelsLines(), h.mutants)
 }
 
@@ -55,6 +56,36 @@ func (h *modelsHunt) documents() {
 			return m.ReadModels.Commit(ctx, c)
 		}
 	})
+	const questions = "M3/what_is_asked_for_is_checked"
+	h.add(questions, "finds nothing under odd keys", func(m *modelsMutant) {
+		m.load = func(ctx context.Context, model string, keys ...string) ([]es.Document, error) {
+			docs := make([]es.Document, len(keys))
+			for i, key := range keys {
+				docs[i].Key = key
+				if found, err := m.ReadModels.Load(ctx, model, key); err == nil {
+					docs[i] = found[0]
+				} else if !errors.Is(err, es.ErrInvalid) {
+					return nil, err
+				}
+			}
+			return docs, nil
+		}
+	})
+	listing := func(change func(q *es.ListQuery)) func(m *modelsMutant) {
+		return func(m *modelsMutant) {
+			m.list = func(ctx context.Context, q es.ListQuery) ([]es.Document, error) {
+				change(&q)
+				return m.ReadModels.List(ctx, q)
+			}
+		}
+	}
+	h.add(questions, "cuts prefixes", listing(func(q *es.ListQuery) {
+		q.Prefix = strings.ToValidUTF8(q.Prefix[:min(len(q.Prefix), es.MaxKeyBytes)], "")
+	}))
+	h.add(questions, "reads a prefix up to its NUL", listing(func(q *es.ListQuery) { q.Prefix, _, _ = strings.Cut(q.Prefix, "\x00") }))
+	h.add(questions, "cuts what to begin after", listing(func(q *es.ListQuery) {
+		q.After = strings.ToValidUTF8(q.After[:min(len(q.After), es.MaxKeyBytes)], "")
+	}))
 	h.fault("J1/kept_over_close_and_open", "keeps them in the process", closeLoses)
 	h.fault("J1/durable_when_commit_returns", "keeps them in the process", crashLoses)
 	h.fault("J1/handles_share_them", "has them for each handle alone", handlesApart)
