@@ -2,7 +2,7 @@ package eventsourcing
 
 import "time"
 
-// Backend groups the roles that one engine plays. A role that it does not play is nil, and its [Capabilities] say so.
+// Backend groups the roles that one engine plays. A role that it does not play is nil.
 type Backend interface {
 	Events() EventStore
 	Outbox() Outbox

@@ -33,13 +33,16 @@ type Group struct {
 	name       string
 	components []Component
 
-	mu      sync.Mutex
-	started int // how many of the components run
-	state   groupState
-	err     error
-	done    chan struct{}
-	stop    chan struct{}
-	watched sync.WaitGroup
+	mu       sync.Mutex
+	started  int // how many of the components run
+	state    groupState
+	err      error
+	breakOff context.CancelFunc // ends the patience of the Stop that is under way
+	stopErr  error              // what that Stop returns
+	done     chan struct{}
+	stop     chan struct{} // closed when the first Stop begins
+	stopped  chan struct{} // closed when all that was started is stopped
+	watched  sync.WaitGroup
 }
 
 type groupState int
@@ -52,7 +55,10 @@ const (
 
 // NewGroup makes a group of components.
 func NewGroup(name string, components ...Component) *Group {
-	return &Group{name: name, components: components, done: make(chan struct{}), stop: make(chan struct{})}
+	return &Group{
+		name: name, components: components,
+		done: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
 }
 
 // Name returns the name of the group.
@@ -90,6 +96,7 @@ func (g *Group) abandon(ctx context.Context, cause error) error {
 	err := errors.Join(cause, g.stopStarted(ctx))
 	g.state = groupStopped
 	close(g.done)
+	close(g.stopped)
 	return err
 }
 
@@ -112,28 +119,48 @@ func (g *Group) watch(c Component) {
 
 var errEnded = errors.New("ended by itself")
 
-// Stop stops the components in reverse order.
+// Stop stops the components in reverse order. While another Stop is under way it waits for that one, and breaks it off when
+// its own context ends first; both then return the same.
 func (g *Group) Stop(ctx context.Context) error {
 	g.mu.Lock()
-	if g.state != groupRunning {
-		if g.state == groupNew {
-			close(g.done)
-		}
+	switch g.state {
+	case groupNew:
+		defer g.mu.Unlock()
 		g.state = groupStopped
-		g.mu.Unlock()
+		close(g.done)
+		close(g.stopped)
 		return nil
+	case groupStopped:
+		g.mu.Unlock()
+		return g.awaitStopped(ctx)
+	case groupRunning:
 	}
 	g.state = groupStopped
+	ctx, g.breakOff = context.WithCancel(ctx)
+	defer g.breakOff()
 	ended := g.err != nil // then done is closed already
 	g.mu.Unlock()
 
 	close(g.stop)
 	g.watched.Wait()
-	err := g.stopStarted(ctx)
+	g.stopErr = g.stopStarted(ctx)
 	if !ended {
 		close(g.done)
 	}
-	return err
+	close(g.stopped)
+	return g.stopErr
+}
+
+// awaitStopped waits for the Stop that is under way, if there is one.
+func (g *Group) awaitStopped(ctx context.Context) error {
+	select {
+	case <-g.stopped:
+		return nil
+	default:
+	}
+	defer context.AfterFunc(ctx, g.breakOff)()
+	<-g.stopped
+	return g.stopErr
 }
 
 func (g *Group) stopStarted(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -143,5 +144,62 @@ func TestGroupThatWasNeverStartedIsStopped(t *testing.T) {
 	<-g.Done()
 	if err := g.Start(t.Context()); err == nil {
 		t.Error("a group that was stopped starts")
+	}
+}
+
+// slowPart is a component whose Stop takes until it is let go or its context ends.
+type slowPart struct {
+	*part
+
+	stopping chan struct{}
+	finish   chan struct{}
+}
+
+func (p *slowPart) Stop(ctx context.Context) error {
+	close(p.stopping)
+	select {
+	case <-p.finish:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestGroupThatIsBeingStoppedIsNotStopped(t *testing.T) {
+	t.Parallel()
+	for name, second := range map[string]struct {
+		end  func(p *slowPart, cancel context.CancelFunc) // ends what the second Stop waits for
+		want error
+	}{
+		"it finishes":                  {func(p *slowPart, _ context.CancelFunc) { close(p.finish) }, nil},
+		"the second has less patience": {func(_ *slowPart, cancel context.CancelFunc) { cancel() }, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log journal
+				p := &slowPart{part: newPart("a", &log), stopping: make(chan struct{}), finish: make(chan struct{})}
+				g := es.NewGroup("all", p)
+				if err := g.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				stopped := make(chan error, 2)
+				go func() { stopped <- g.Stop(context.Background()) }()
+				<-p.stopping
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				go func() { stopped <- g.Stop(ctx) }()
+				synctest.Wait()
+				if len(stopped) != 0 {
+					t.Error("the second Stop returned while the first was under way")
+				}
+				second.end(p, cancel)
+				for range 2 {
+					if err := <-stopped; !errors.Is(err, second.want) {
+						t.Errorf("stop: %v, want %v", err, second.want)
+					}
+				}
+			})
+		})
 	}
 }

@@ -12,11 +12,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// The longest error text and stack that a dead letter keeps, in bytes, and what it takes at most beside the message in it.
+// The longest error text and stack that a dead letter keeps, and the longest ID of correlation that it carries itself, in
+// bytes, and what it takes at most beside the message in it.
 const (
-	deadLetterError    = 16 << 10
-	deadLetterStack    = 64 << 10
-	deadLetterOverhead = 6 * (deadLetterError + deadLetterStack + 8*MaxNameBytes)
+	deadLetterError       = 16 << 10
+	deadLetterStack       = 64 << 10
+	deadLetterCorrelation = 1 << 10
+	deadLetterOverhead    = 6 * (deadLetterError + deadLetterStack + 8*MaxNameBytes)
 )
 
 // DeadLetterName is the name of the messages in a dead stream.
@@ -90,6 +92,7 @@ func NewDeadLetter(stream, handler string, d *Delivery, cause error) (*Message, 
 	original := d.ID
 	if d.Err != nil {
 		record.Original.Raw, record.Original.Data = d.Raw, nil
+		record.Original.Time, record.Original.Recorded = readable(d.Time), readable(d.Recorded)
 		if original == uuid.Nil { // what cannot be decoded may not even have an ID to tell it by
 			original = uuid.NewSHA1(uuid.NameSpaceOID, d.Raw)
 		}
@@ -106,7 +109,8 @@ func NewDeadLetter(stream, handler string, d *Delivery, cause error) (*Message, 
 // from the original and when that was enqueued or last replayed, with the same effect as that of [NewDeadLetter].
 func NewDeadEntry(stream, processor string, e *Entry, cause error) (*Message, error) {
 	record := DeadLetterRecord{Original: Record(e.Message), Handler: processor, Attempts: e.Attempt}
-	return newDeadLetter(stream, record, DeriveID(e.ID, "dead letter of processor "+processor, int(e.Enqueued.UnixMicro())), cause, e.Message)
+	id := DeriveID(e.ID, "dead letter of processor "+processor, int(e.Enqueued.UnixMicro()))
+	return newDeadLetter(stream, record, id, cause, e.Message)
 }
 
 // ReadDeadLetters yields what is in a dead stream, the oldest first. An error, of the store or of a dead letter that cannot be
@@ -144,7 +148,19 @@ func newDeadLetter(stream string, record DeadLetterRecord, id uuid.UUID, cause e
 	if original.ID != uuid.Nil {
 		original.Caused(m)
 	}
+	// An ID of correlation that no store takes, or that may leave no room for the rest, stands in the record alone.
+	if len(m.CorrelationID) > deadLetterCorrelation || validateText("message correlation ID", m.CorrelationID) != nil {
+		m.CorrelationID = ""
+	}
 	return m, nil
+}
+
+// readable returns a time that was read of something broken, in a form that JSON can hold: the zero time where it cannot.
+func readable(t time.Time) time.Time {
+	if y := t.UTC().Year(); y < 1 || y > 9999 {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // cut shortens a text to at most so many bytes of valid UTF-8.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,5 +82,56 @@ func TestDeadLettersOfUndecodableMessagesAreToldApart(t *testing.T) {
 	}
 	if a, b := make1("\xff1"), make1("\xff2"); a.ID == b.ID || a.ID == uuid.Nil {
 		t.Errorf("IDs %v and %v", a.ID, b.ID)
+	}
+}
+
+// TestDeadLetterOfWhatCannotBeDecoded: whatever could be read of it, a store takes the dead letter; otherwise the message
+// would come back for ever.
+func TestDeadLetterOfWhatCannotBeDecoded(t *testing.T) {
+	t.Parallel()
+	far := time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, spoil := range map[string]func(m *es.Message){
+		"nothing could be read":         func(m *es.Message) { *m = es.Message{} },
+		"a time after the year 9999":    func(m *es.Message) { m.Time = far },
+		"recorded after the year 9999":  func(m *es.Message) { m.Recorded = far },
+		"a zone that is a day away":     func(m *es.Message) { m.Time = m.Time.In(time.FixedZone("far", 25*60*60)) },
+		"a correlation that is no text": func(m *es.Message) { m.CorrelationID = "\xff" },
+		"a correlation with a NUL":      func(m *es.Message) { m.CorrelationID = "a\x00b" },
+		"a long correlation":            func(m *es.Message) { m.CorrelationID = strings.Repeat("c", 1<<20) },
+		"names that are no text":        func(m *es.Message) { m.Name, m.Stream, m.Tags = "\xff", "\x00", []string{"\xff"} },
+	} {
+		m := es.NewMessage("order-7", "OrderPlaced", nil)
+		spoil(m)
+		d := &es.Delivery{Message: m, Topic: "order", Group: "g", Attempt: 1, Err: errors.New("garbled"), Raw: []byte("\xffraw")}
+		dead, err := es.NewDeadLetter("dead", "ship", d, d.Err)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := dead.Validate(es.Limits{}); err != nil {
+			t.Errorf("%s: no store takes the dead letter: %v", name, err)
+		}
+		var record es.DeadLetterRecord
+		if err := json.Unmarshal(dead.Data, &record); err != nil || string(record.Original.Raw) != "\xffraw" {
+			t.Errorf("%s: the bytes are lost: %v", name, err)
+		}
+	}
+}
+
+// TestDeadLetterOfTheLongestCorrelation: what was taken with the longest correlation ID has a dead letter that is taken.
+func TestDeadLetterOfTheLongestCorrelation(t *testing.T) {
+	t.Parallel()
+	var l es.Limits
+	m := es.NewMessage("order-7", "OrderPlaced", nil)
+	m.CorrelationID = strings.Repeat("c", l.WithDefaults().MetadataBytes-len(m.ContentType))
+	if err := m.Validate(l); err != nil {
+		t.Fatal(err)
+	}
+	dead, err := es.NewDeadLetter("dead", "ship", &es.Delivery{Message: m, Attempt: 1}, errors.New("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.Validate(l); err != nil {
+		t.Errorf("no store takes the dead letter: %v", err)
 	}
 }

@@ -12,12 +12,14 @@ import (
 type Dedupe interface {
 	// Reserve sets the State of each reservation, whose IDs the caller has set: [ReserveNew] when it is the caller's now, with
 	// Token and Until; [ReserveBusy] when somebody else is at it, until Until; [ReserveDone] when it was handled. An ID that is
-	// there twice in one call is the caller's once and busy after that; the zero ID is [ErrInvalid]. When the lease (30
-	// seconds for 0) ends, by the clock of the backend, what was not completed is new again.
+	// there twice in one call is the caller's once and busy after that. When the lease (30 seconds for 0) ends, by the clock
+	// of the backend, what was not completed is new again. The zero ID, a group that breaks the rules of names, and a negative
+	// lease are [ErrInvalid], and nothing is reserved.
 	Reserve(ctx context.Context, group string, rs []Reservation, lease time.Duration) error
 	// Complete marks reservations as done. One whose lease has ended is [ErrLeaseLost], also when nobody else has reserved it
 	// yet; a [*BatchError] says which, and the others are done. Reservations that are not [ReserveNew] are passed over. To
-	// complete one again, under the same token, is no error: so an unknown outcome is resolved.
+	// complete one again, under the same token, is no error, also when its lease has ended since: so an unknown outcome is
+	// resolved.
 	Complete(ctx context.Context, group string, rs []Reservation) error
 	// Release gives reservations up, so that they are new at once. What is not the caller's any more is passed over.
 	Release(ctx context.Context, group string, rs []Reservation) error

@@ -26,7 +26,8 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrLeaseHeld: somebody else holds the lease. See [*LeaseHeldError].
 	ErrLeaseHeld = errors.New("lease held by another owner")
-	// ErrUnsupported: this backend cannot do that; its [Capabilities] say so beforehand.
+	// ErrUnsupported: this backend cannot do that, and nothing was done. Where its [Capabilities] have a word for it, they say
+	// so beforehand.
 	ErrUnsupported = errors.New("unsupported")
 	// ErrCheckpoint: a checkpoint does not belong to this store as it is now. See [*CheckpointError].
 	ErrCheckpoint = errors.New("checkpoint does not fit the store")

@@ -10,7 +10,8 @@ type Leases interface {
 	// Acquire takes a lease that is free, and renews one that its owner holds already. While another owner holds it, the error
 	// is a [*LeaseHeldError]. A name or owner that breaks the rules, or a time of 0 or less, is [ErrInvalid].
 	Acquire(ctx context.Context, name, owner string, ttl time.Duration) (Lease, error)
-	// Renew prolongs a lease from now on. When it has ended, even if nobody has taken it since, the error is [ErrLeaseLost].
+	// Renew gives a lease another time from now on, which may end earlier than it would have. When it has ended, even if nobody
+	// has taken it since, the error is [ErrLeaseLost]. A time of 0 or less is [ErrInvalid].
 	Renew(ctx context.Context, l Lease, ttl time.Duration) (Lease, error)
 	// Release ends a lease, so that others need not wait. One that has ended is released already.
 	Release(ctx context.Context, l Lease) error

@@ -54,8 +54,8 @@ func (m Model[T]) List(ctx context.Context, prefix, after string, limit int) ([]
 	return items, nil
 }
 
-// All yields the values whose keys begin with prefix, in bytewise order of their keys. It reads a page at a time, so that memory
-// does not grow with their number; what is changed meanwhile may be seen or not. An error ends it, with a zero item.
+// All yields the values whose keys begin with prefix, in bytewise order of their keys. It reads a page at a time, so that
+// memory does not grow with their number; what is changed meanwhile may be seen or not. An error ends it, with a zero item.
 func (m Model[T]) All(ctx context.Context, prefix string) iter.Seq2[Item[T], error] {
 	return func(yield func(Item[T], error) bool) {
 		after := ""

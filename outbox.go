@@ -85,7 +85,7 @@ type Entry struct {
 type ClaimOptions struct {
 	// Owner names who claims: one name for each processor that runs. It is required.
 	Owner string
-	// Lease is how long the entries are the owner's; 30 seconds by default.
+	// Lease is how long the entries are the owner's; 30 seconds by default. A negative one is [ErrInvalid].
 	Lease time.Duration
 }
 

@@ -45,8 +45,8 @@ type SubscribeOptions struct {
 	Group string
 	// Start is where a group begins that the backend does not know yet. The default is [StartDefault].
 	Start Start
-	// Lease is how long a delivery may stay unanswered before it is delivered again; 30 seconds by default. [Subscription.Extend]
-	// prolongs it.
+	// Lease is how long a delivery may stay unanswered before it is delivered again; 30 seconds by default. A negative one is
+	// [ErrInvalid]. [Subscription.Extend] prolongs it.
 	Lease time.Duration
 	// Key gives a message's ordering key; the message's stream by default. It must not change for a message, and must be the
 	// same function in all subscriptions of a group.
@@ -85,8 +85,8 @@ type Start struct {
 // messages, in order. A Nack or Release of one of them also releases those of its key that follow it in the batch, are not
 // answered yet and are not in the same call: they come again after it.
 //
-// A message whose lease ended without an answer comes again with Attempt raised, in a batch of its own: it may be what its receiver
-// died of, and the others must not suffer for it.
+// A message whose lease ended without an answer comes again with Attempt raised, in a batch of its own: it may be what its
+// receiver died of, and the others must not suffer for it.
 //
 // Every delivery is answered by exactly one of Ack, Nack and Release. These take deliveries in any order, of any batches, and
 // answer all of the call that can be answered; the others are in the [*BatchError], [ErrLeaseLost] for one that was answered

@@ -9,7 +9,8 @@ type ReadModels interface {
 	// that breaks the rules of [ValidateKey] is [ErrInvalid].
 	Load(ctx context.Context, model string, keys ...string) ([]Document, error)
 
-	// List returns the documents whose keys begin with a prefix, in bytewise order of their keys, a page at a time.
+	// List returns the documents whose keys begin with a prefix, in bytewise order of their keys, a page at a time. A page that
+	// is not full is the last one.
 	List(ctx context.Context, q ListQuery) ([]Document, error)
 
 	// Commit makes all its changes in one step, or none. Errors: [*RevisionError] when a document's revision is not the

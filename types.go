@@ -19,7 +19,7 @@ type Codec interface {
 	Unmarshal(data []byte, v any) error
 }
 
-// JSON is the codec that is used unless another is named. It refuses what stands behind the value.
+// JSON is the codec that is used unless another is named. It refuses data that stands behind the value.
 type JSON struct{}
 
 // ContentType returns "application/json".

@@ -24,17 +24,22 @@ const pubsubShortLease = 150 * time.Millisecond
 func pubsubLeaseEnd(p *pubsubTest) {
 	ps := p.open()
 	sub := p.subscribe(ps, es.SubscribeOptions{Lease: pubsubShortLease})
-	received := time.Now()
 	p.publish(ps, p.messages("a1")...)
-	p.wantAttempt(1, p.batch(sub, 1)...)
+	before := time.Now()
+	last := p.batch(sub, 1)
+	p.wantAttempt(1, last...)
+	if until := last[0].Deadline; until.Before(before.Add(pubsubShortLease).Truncate(time.Millisecond)) {
+		p.Fatalf("a lease of %v that began after %v ends at %v", pubsubShortLease, before, until)
+	}
 	for attempt := 2; attempt <= 3; attempt++ { // each is left to its lease in turn
 		ds := p.batch(sub, 1)
+		now := time.Now()
 		p.want(ds, "a1")
 		p.wantAttempt(attempt, ds...)
-		if held := time.Since(received); held < pubsubShortLease {
-			p.Fatalf("with a lease of %v, a message came again after %v", pubsubShortLease, held)
+		if until := last[0].Deadline; now.Before(until) { // by what was said, and not by when the test got to know
+			p.Fatalf("a message with a lease until %v came again at %v", until, now)
 		}
-		received = time.Now()
+		last = ds
 	}
 }
 
