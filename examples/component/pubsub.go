@@ -41,6 +41,7 @@ type item struct {
 	key       string
 	holder    *subscription
 	notBefore time.Time
+	alone     bool // its lease ended without an answer: it may be what its receiver died of, and takes no others with it
 }
 
 // NewPubSub returns a pub/sub without topics.
@@ -195,6 +196,7 @@ func (s *subscription) take(dst []es.Delivery) (n int, wait time.Duration) {
 		if it.holder != nil && !it.Deadline.After(now) { // the end of the lease counts as an attempt
 			it.holder = nil
 			it.Attempt++
+			it.alone = true
 		}
 		if it.holder != nil {
 			blocked[it.key] = true
@@ -206,6 +208,9 @@ func (s *subscription) take(dst []es.Delivery) (n int, wait time.Duration) {
 			blocked[it.key] = true
 			wait = min(wait, it.notBefore.Sub(now))
 		}
+		if it.alone && n > 0 {
+			blocked[it.key] = true
+		}
 		if blocked[it.key] || n == len(dst) || s.closed {
 			continue
 		}
@@ -213,6 +218,9 @@ func (s *subscription) take(dst []es.Delivery) (n int, wait time.Duration) {
 		it.holder, it.Receipt, it.Deadline = s, s.broker.receipt, now.Add(s.opts.Lease)
 		dst[n] = it.Delivery
 		n++
+		if it.alone {
+			break
+		}
 	}
 	return n, wait
 }
@@ -261,7 +269,7 @@ func (s *subscription) Release(ctx context.Context, ds []es.Delivery) error {
 // giveBack takes a delivery back, and those of the same key that follow it unless the same call answers them.
 func (s *subscription) giveBack(at int, call []es.Delivery) {
 	first := s.queue.items[at]
-	first.holder = nil
+	first.holder, first.alone = nil, false
 	for _, it := range s.queue.items[at+1:] {
 		named := slices.ContainsFunc(call, func(d es.Delivery) bool { return d.Receipt == it.Receipt })
 		if it.key == first.key && !named {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 	"github.com/eventsourcing-go/eventsourcing/eshttp"
@@ -23,6 +24,47 @@ func Example_serveHTTP() {
 	// POST /orders: 422 application/problem+json {"title":"Unprocessable Entity","status":422,"detail":"invalid total: it is 0; it takes 1 or more"}
 	// GET /orders/9: 404 application/problem+json {"title":"Not Found","status":404,"detail":"what was asked for is not there"}
 	// stopped: <nil>
+}
+
+func Example_withoutServer() {
+	run(func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		backend := memory.New()
+		defer backend.Close()
+		p, err := processor.NewAtLeastOnce(processor.Config{Outbox: backend.Outbox(), Events: backend.Events()})
+		if err != nil {
+			return err
+		}
+		stopped := make(chan error)
+		go func() { stopped <- work(ctx, p) }()
+		if err := backend.Outbox().Enqueue(ctx, es.NewMessage("order-7", "OrderPlaced", []byte(`{}`))); err != nil {
+			return err
+		}
+		head, err := backend.Events().Wait(ctx, es.Checkpoint{})
+		fmt.Println("appended at position", head.Position, err)
+		cancel()
+		fmt.Println("stopped:", <-stopped)
+		return nil
+	})
+	// Output:
+	// appended at position 1 <nil>
+	// stopped: <nil>
+}
+
+// work runs the parts of a program until ctx ends, or the first of them.
+func work(ctx context.Context, parts ...es.Component) error {
+	program := es.NewGroup("worker", parts...)
+	if err := program.Start(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done(): // signal.NotifyContext makes one that ends with a signal
+	case <-program.Done():
+	}
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), 25*time.Second)
+	defer cancel()
+	return errors.Join(program.Err(), program.Stop(patience))
 }
 
 // orders is what the requests are about.

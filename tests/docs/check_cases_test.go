@@ -12,6 +12,8 @@ func sound() map[string]string {
 		"README.md": "# Top\n\nSee [the docs](docs/README.md), [adding](docs/how-to/add.md#two-words) and [code](config.go).\n",
 		"docs/README.md": "# Docs\n\n- [Add](how-to/add.md \"how to add\")\n- [Configure](how-to/configure.md)\n" +
 			"- [elsewhere](https://example.com/no-such-page), [here](#docs), `[no](link)`\n\n[ref]: ../README.md\n",
+		"docs/adr/README.md":       "# Records\n\n- [A](0001-a.md)\n",
+		"docs/adr/0001-a.md":       "# A\n",
 		"docs/how-to/add.md":       "# Add\n\n## Two words!\n\n```go\nif x {\n\tadd(1)\n}\n```\n",
 		"docs/how-to/configure.md": "| `ES_NAME` | a name |\n",
 		"config.go":                "package p\n\n// ES_COMMENT is not read.\nvar _ = os.Getenv(\"ES_NAME\")\n",
@@ -76,6 +78,7 @@ func TestBreachesAreFound(t *testing.T) {
 		"an anchor into code":         {add, code("[line](../../config.go#L3)"), "is not one of the pages"},
 		"a link in CONTRIBUTING.md":   {"CONTRIBUTING.md", "[gone](gone.md)", "CONTRIBUTING.md:1: the link to \"gone.md\" leads nowhere"},
 		"a page that is not listed":   {"docs/how-to/new.md", "# New", index + " does not link to docs/how-to/new.md"},
+		"a record that is not listed": {"docs/adr/0002-b.md", "# B", "docs/adr/README.md does not link to docs/adr/0002-b.md"},
 		"a variable that is not read": {configure, "`ES_NAME` and `ES_OTHER`", configure + " names ES_OTHER, which config.go does not read"},
 		"a longer variable":           {configure, "ES_NAME and ES_NAME_TOO", configure + " names ES_NAME_TOO"},
 		"a variable that is missing":  {configure, "none", configure + " does not name ES_NAME, which config.go reads"},

@@ -18,6 +18,7 @@ import (
 const (
 	index     = "docs/README.md"
 	howTo     = "docs/how-to"
+	records   = "docs/adr"
 	configure = "docs/how-to/configure.md"
 	config    = "config.go"
 	examples  = "examples"
@@ -88,7 +89,7 @@ func (c *checker) check() []string {
 		}
 		breaches = append(breaches, c.checkLinks(name, p)...)
 	}
-	return slices.Concat(breaches, c.checkIndex(), c.checkVariables())
+	return slices.Concat(breaches, c.checkIndex(index, howTo), c.checkIndex(records+"/README.md", records), c.checkVariables())
 }
 
 // checkBlocks wants each Go block of a page to stand in an example.
@@ -188,16 +189,16 @@ func (c *checker) checkLink(from, target string) string {
 	return ""
 }
 
-// checkIndex wants the index to link to each how-to page.
-func (c *checker) checkIndex() []string {
+// checkIndex wants a page to link to each other page in a directory.
+func (c *checker) checkIndex(list, dir string) []string {
 	linked := map[string]bool{}
-	for _, l := range c.pages[index].links {
-		linked[path.Join(path.Dir(index), l.target)] = true
+	for _, l := range c.pages[list].links {
+		linked[path.Join(path.Dir(list), l.target)] = true
 	}
 	var breaches []string
 	for _, name := range slices.Sorted(maps.Keys(c.pages)) {
-		if path.Dir(name) == howTo && !linked[name] {
-			breaches = append(breaches, fmt.Sprintf("%s does not link to %s", index, name))
+		if path.Dir(name) == dir && name != list && !linked[name] {
+			breaches = append(breaches, fmt.Sprintf("%s does not link to %s", list, name))
 		}
 	}
 	return breaches
