@@ -133,7 +133,7 @@ func ReadDeadLetters(ctx context.Context, store EventStore, stream string) iter.
 
 func newDeadLetter(stream string, record DeadLetterRecord, id uuid.UUID, cause error, original *Message) (*Message, error) {
 	if cause != nil {
-		record.Error = cut(cause.Error(), deadLetterError)
+		record.Error = cut(reason(cause), deadLetterError)
 	}
 	if panicked, ok := errors.AsType[*PanicError](cause); ok {
 		record.Stack = cut(string(panicked.Stack), deadLetterStack)
@@ -153,6 +153,14 @@ func newDeadLetter(stream string, record DeadLetterRecord, id uuid.UUID, cause e
 		m.CorrelationID = ""
 	}
 	return m, nil
+}
+
+// reason is the text of an error without the word that steered the router, as "dead": that it is a dead letter is known.
+func reason(cause error) string {
+	if control, ok := cause.(*controlError); ok && control.err != nil { //nolint:errorlint // the outermost one and no other
+		return control.err.Error()
+	}
+	return cause.Error()
 }
 
 // readable returns a time that was read of something broken, in a form that JSON can hold: the zero time where it cannot.

@@ -31,6 +31,8 @@ func ValidateName(kind, name string) error {
 		return Invalidf(kind, "is empty; it takes 1 to %d bytes", MaxNameBytes)
 	case len(name) > MaxNameBytes:
 		return Invalidf(kind, "has %d bytes; at most %d are allowed", len(name), MaxNameBytes)
+	case printable(name):
+		return nil
 	case !utf8.ValidString(name):
 		return Invalidf(kind, "%q is not valid UTF-8", name)
 	}
@@ -40,6 +42,16 @@ func ValidateName(kind, name string) error {
 		}
 	}
 	return nil
+}
+
+// printable tells whether a text is of printable ASCII, as most names are: a look at each byte then says all about it.
+func printable(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // Limits are the largest sizes that a backend takes. Larger input is [ErrInvalid], before anything is written.
@@ -90,7 +102,8 @@ func (m *Message) Validate(l Limits) error {
 	if m.Schema < 1 {
 		return Invalidf("message schema", "is %d; schema versions count from 1", m.Schema)
 	}
-	if y := m.Time.UTC().Year(); m.Time.IsZero() || y < 1 || y > 9999 {
+	const year1, year10000 = -62135596800, 253402300800 // when they begin, in Unix time
+	if s := m.Time.Unix(); m.Time.IsZero() || s < year1 || s >= year10000 {
 		return Invalidf("message time", "is %v; it takes a time in the years 1 to 9999, and not the zero time", m.Time)
 	}
 	if err := m.validateTexts(); err != nil {
@@ -172,13 +185,20 @@ func (m *Message) validateMetadata(l Limits) error {
 		}
 		size += len(key) + len(value)
 	}
-	if size > l.MetadataBytes {
-		return Invalidf("message metadata", "has %d bytes; this store takes at most %d", size, l.MetadataBytes)
+	most := l.MetadataBytes
+	if m.Name == DeadLetterName { // as with its Data: it has what its maker gives it, and must never be turned down for that
+		most += deadLetterCorrelation + 2*len(uuid.Nil.String()) + len(ContentTypeJSON)
+	}
+	if size > most {
+		return Invalidf("message metadata", "has %d bytes; this store takes at most %d", size, most)
 	}
 	return nil
 }
 
 func validateText(what, text string) error {
+	if text == "" || text == ContentTypeJSON {
+		return nil
+	}
 	if !utf8.ValidString(text) {
 		return Invalidf(what, "%q is not valid UTF-8", shorten(text))
 	}

@@ -24,7 +24,7 @@ func Problems(mux *http.ServeMux) http.Handler {
 		case http.StatusNotFound:
 			WriteProblem(w, Problemf(http.StatusNotFound, "there is nothing under this path"))
 		case http.StatusMethodNotAllowed:
-			WriteProblem(w, Problemf(http.StatusMethodNotAllowed, "the method %s is not allowed here; %s is",
+			WriteProblem(w, Problemf(http.StatusMethodNotAllowed, "the method %s is not allowed here; this path takes %s",
 				shorten(r.Method), w.Header().Get("Allow")))
 		default:
 			h.ServeHTTP(w, r)

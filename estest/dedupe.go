@@ -120,6 +120,12 @@ func DedupeLines() []Line[Harness[es.Dedupe]] {
 			b.ok(b.role.Complete(b.ctx, "g", mine), "complete")
 			b.ok(b.role.Complete(b.ctx, "g", mine), "complete again, as after an unknown outcome")
 			b.states(b.reserve(b.role, "g", longLease, id), es.ReserveDone)
+			brief := b.reserve(b.role, "g", shortLease, es.NewID())
+			if err := b.role.Complete(b.ctx, "g", brief); err != nil {
+				return // the machine stood still for as long as the lease
+			}
+			b.passed(brief[0].Until)
+			b.ok(b.role.Complete(b.ctx, "g", brief), "complete again after the lease, when it is done")
 		}),
 		dedupeLine("R6/one_late_of_several", func(b *dedupeBench) {
 			late, fresh := es.NewID(), es.NewID()

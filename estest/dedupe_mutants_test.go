@@ -212,6 +212,14 @@ func TestDedupeMutants(t *testing.T) {
 			return m.Dedupe.Complete(ctx, group, rs)
 		}
 	})
+	add("R6/completed_again_is_no_error", "takes it for lost after the lease", func(m *dedupeMutant) {
+		m.complete = func(ctx context.Context, group string, rs []es.Reservation) error {
+			if time.Now().After(rs[0].Until) {
+				return es.BatchErr([]error{es.ErrLeaseLost})
+			}
+			return m.Dedupe.Complete(ctx, group, rs)
+		}
+	})
 	add("R6/one_late_of_several", "fails all when one is late", func(m *dedupeMutant) {
 		m.complete = func(ctx context.Context, group string, rs []es.Reservation) error {
 			if err := m.Dedupe.Complete(ctx, group, rs[len(rs)-1:]); err != nil {

@@ -29,6 +29,7 @@ func pubsubDeliveryFields(p *pubsubTest) {
 	}
 	sub := p.subscribe(ps, opts)
 	p.publish(ps, p.messages("a1")...)
+	var first time.Time
 	for attempt := 1; attempt <= 3; attempt++ {
 		before := time.Now()
 		d := p.batch(sub, 1)[0]
@@ -43,6 +44,12 @@ func pubsubDeliveryFields(p *pubsubTest) {
 		if low, high := before.Add(-opts.Lease), time.Now().Add(opts.Lease); !d.First.IsZero() &&
 			(d.First.Before(low) || d.First.After(high)) {
 			p.Errorf("attempt %d says that it came first at %v, at %v", attempt, d.First, before)
+		}
+		// To the microsecond, because the ID of a dead letter is made of it.
+		if attempt == 1 {
+			first = d.First
+		} else if d.First.UnixMicro() != first.UnixMicro() {
+			p.Errorf("attempt %d says that it came first at %v, the first said %v", attempt, d.First, first)
 		}
 		p.nack(sub, 0, d)
 	}

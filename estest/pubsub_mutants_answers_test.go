@@ -20,6 +20,11 @@ func pubsubAnswerMutants() []pubsubMutant {
 				ds[i].Deadline = ds[i].Deadline.Add(-time.Hour)
 			}
 		})}},
+		{"P3/delivery_says_what_it_is", "says of each delivery that it is the first", breakage{receive: received(func(ds []es.Delivery) {
+			for i := range ds {
+				ds[i].First = ds[i].First.Add(time.Duration(ds[i].Attempt) * time.Millisecond)
+			}
+		})}},
 		{"P3/nack_raises_the_attempt_after_its_delay", "does not wait", breakage{
 			nack: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery, _ time.Duration) error {
 				return s.sub.Nack(ctx, ds, 0)
@@ -76,7 +81,21 @@ func pubsubAnswerMutants() []pubsubMutant {
 				return s.sub.Release(ctx, s.out[:len(ds)])
 			},
 		}},
+		{"P2/order_kept_after_lease_end", "knows no keys", breakage{options: keyByID}},
+		{"P2/order_kept_after_lease_end", "puts an overdue message at the end", breakage{
+			receive: func(ctx context.Context, s *brokenSubscription, dst []es.Delivery) (int, error) {
+				n, err := s.sub.Receive(ctx, dst)
+				if err == nil && n == 1 && dst[0].Attempt == 2 && string(dst[0].Data) == `"a1"` {
+					if err := republish(ctx, s, dst[:1]); err != nil {
+						return 0, err
+					}
+					return s.sub.Receive(ctx, dst)
+				}
+				return n, err
+			},
+		}},
 		{"P3/lease_end_raises_the_attempt", "does not count", breakage{receive: received(firstAttempt)}},
+		{"P3/lease_end_raises_the_attempt", "ends it early", breakage{options: func(opts *es.SubscribeOptions) { opts.Lease /= 3 }}},
 		{"P3/lease_end_raises_the_attempt", "has no leases", breakage{options: func(opts *es.SubscribeOptions) { opts.Lease = time.Hour }}},
 		{"P3/stale_answer_is_lease_lost", "takes an answer after the lease", breakage{answerError: swallow}},
 		{"P3/extend_keeps_the_delivery", "moves the deadline and not the lease", breakage{

@@ -15,9 +15,9 @@ type batch struct {
 
 	number   uint64 // tells the batches of a group apart
 	receipt  uint64 // of the first
-	now      time.Time
 	clock    int64
 	due      int64
+	first    time.Time // of those that are handed out for the first time
 	deadline time.Time
 	alone    bool // it has a suspect, and takes nothing else
 }
@@ -37,7 +37,7 @@ func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, now time.Time, 
 	room := uint64(len(dst))
 	b := batch{
 		group: g, sub: s, dst: dst, number: g.batch, receipt: g.topic.space.receipts.Add(room) - room,
-		now: now, clock: clock, due: clock + int64(s.lease), deadline: now.Add(s.lease),
+		clock: clock, due: clock + int64(s.lease), first: g.topic.space.time(clock), deadline: now.Add(s.lease),
 	}
 	if b.due < clock {
 		b.due = never // a lease of centuries
@@ -156,9 +156,9 @@ func (b *batch) hand(i int32, p *parcel, k *orderKey) {
 		d.Err, d.Raw = nil, nil
 	}
 	d.Attempt = int(p.attempt)
-	d.First, d.Deadline = b.now, b.deadline
+	d.First, d.Deadline = b.first, b.deadline
 	if p.first != b.clock {
-		d.First = b.now.Add(time.Duration(p.first - b.clock))
+		d.First = g.topic.space.time(p.first)
 	}
 	if r.broken != nil {
 		d.Err, d.Raw = r.broken.cause, r.broken.raw

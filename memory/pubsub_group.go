@@ -259,27 +259,24 @@ func (g *consumerGroup) thaw() {
 // rekey sorts the messages that are held back by another ordering key. The group has no member, and nothing in flight.
 func (g *consumerGroup) rekey(keyOf func(*es.Message) string) {
 	g.keyOf = keyOf
-	old := g.parcels
-	first := g.ordered.first
+	mine, first := g.parcels.all, g.ordered.first
 	g.reset()
-	for i := first; i != 0; i = old.all[i].links[byNumber].next {
-		g.adopt(&old.all[i])
-	}
+	g.adoptAll(mine, first)
 }
 
-// merge takes the messages of an older group, which is not used any more. Both are frozen and without a member.
-func (g *consumerGroup) merge(older *consumerGroup) {
-	mine, theirs := g.parcels, older.parcels
-	m, t := g.ordered.first, older.ordered.first
+// takeOver puts the messages of a backlog before those of the group: it was frozen before the group began. Neither has a member
+// any more, and both are frozen.
+func (g *consumerGroup) takeOver(older *consumerGroup) {
+	mine, first := g.parcels.all, g.ordered.first
 	g.reset()
-	for m != 0 || t != 0 {
-		if m == 0 || t != 0 && theirs.all[t].number < mine.all[m].number {
-			g.adopt(&theirs.all[t])
-			t = theirs.all[t].links[byNumber].next
-			continue
-		}
-		g.adopt(&mine.all[m])
-		m = mine.all[m].links[byNumber].next
+	g.adoptAll(older.parcels.all, older.ordered.first)
+	g.adoptAll(mine, first)
+}
+
+// adoptAll adopts those parcels that are linked by number from the first on.
+func (g *consumerGroup) adoptAll(all []parcel, first int32) {
+	for i := first; i != 0; i = all[i].links[byNumber].next {
+		g.adopt(&all[i])
 	}
 }
 

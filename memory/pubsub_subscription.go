@@ -326,8 +326,9 @@ func (s *subscription) end() {
 		t.retire(g)
 	}
 	t.serve()
-	idle := t.idle()
+	idle, news := t.idle(), t.takeNews()
 	t.mu.Unlock()
+	s.pubsub.tell(t.name, news)
 	if idle {
 		t.space.forget(t)
 	}

@@ -42,6 +42,10 @@ func (s *topicSpace) issued(receipt uint64) bool {
 // at is a time on the clock that all leases and delays are measured by: nanoseconds, and never 0.
 func (s *topicSpace) at(now time.Time) int64 { return int64(now.Sub(s.began)) + 1 }
 
+// time is the time at which the clock shows so much. It is the same whenever it is asked for, which now and a difference is not:
+// the two clocks that time.Now reads do not go alike.
+func (s *topicSpace) time(clock int64) time.Time { return s.began.Add(time.Duration(clock - 1)) }
+
 // clock is the present time on it. It costs half of what time.Now does.
 func (s *topicSpace) clock() int64 { return int64(time.Since(s.began)) + 1 }
 
@@ -308,13 +312,16 @@ func (t *topic) retire(g *consumerGroup) {
 		return
 	}
 	g.freeze()
-	if t.backlog != nil {
-		t.evicted += t.backlog.evicted
-		g.merge(t.backlog)
+	if older := t.backlog; older != nil {
+		g.evicted = older.evicted
+		g.takeOver(older)
+		// Who comes and goes must not make the backlog grow. What g itself has is kept for now: to close loses nothing.
+		t.evict(g, min(older.waiting(), g.waiting()-t.space.config.BacklogLimit))
 	}
 	t.backlog = g
 	if g.waiting() == 0 {
 		t.backlog = nil
+		t.evicted += g.evicted
 	}
 	t.serve()
 }

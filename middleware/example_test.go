@@ -8,6 +8,7 @@ import (
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/memory"
 	"github.com/eventsourcing-go/eventsourcing/middleware"
 )
 
@@ -34,6 +35,31 @@ func ExampleRetry() {
 	// retry 500ms
 	// retry 1s
 	// dead 0s
+}
+
+func ExampleDedupe() {
+	backend := memory.New()
+	defer backend.Close()
+	dedupe := middleware.Dedupe(backend.Dedupe(), middleware.DedupeConfig{})
+	failures := 1
+	h := dedupe(es.HandlerFunc(func(context.Context, *es.Delivery) ([]*es.Message, error) {
+		if failures--; failures >= 0 {
+			return nil, errors.New("the carrier does not answer")
+		}
+		fmt.Println("shipped")
+		return nil, nil
+	}))
+	d := delivery(1)
+	for range 3 { // a message that failed is handled again, and one that was handled is not
+		_, err := h.Handle(context.Background(), d)
+		verdict, _ := es.Judge(err)
+		fmt.Println(verdict)
+	}
+	// Output:
+	// failed
+	// shipped
+	// done
+	// skipped
 }
 
 func ExampleRecover() {

@@ -86,6 +86,6 @@ func Example_deadLetters() {
 	)
 	fmt.Println(err)
 	// Output:
-	// Ordered failed in shipping: dead: this order makes no sense
+	// Ordered failed in shipping: this order makes no sense
 	// <nil>
 }

@@ -163,8 +163,12 @@ func (m *model) leave(s *member, now time.Time) {
 		return
 	}
 	if m.backlog != nil {
+		older := len(m.backlog.entries)
 		g.entries = append(g.entries, m.backlog.entries...)
 		slices.SortFunc(g.entries, func(a, b *entry) int { return cmp.Compare(a.number, b.number) })
+		tooMany := min(older, max(len(g.entries)-m.backlogLimit, 0))
+		g.entries = g.entries[tooMany:]
+		m.evicted += int64(tooMany)
 	}
 	if m.backlog = g; len(g.entries) == 0 {
 		m.backlog, m.evicted = nil, 0 // a topic with nothing and nobody is forgotten

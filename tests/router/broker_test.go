@@ -96,6 +96,14 @@ func (b *broker) left() int {
 	return n
 }
 
+func (b *broker) acks(i int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.entries[i].acked
+}
+
+func (b *broker) noted() []string { return b.breaches }
+
 // checkStopped notes what is out although nobody has a subscription any more.
 func (b *broker) checkStopped() {
 	b.mu.Lock()
