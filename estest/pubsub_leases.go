@@ -10,6 +10,7 @@ import (
 
 func pubsubLeaseLines() []Line[Harness[PubSub]] {
 	return []Line[Harness[PubSub]]{
+		pubsubLine("P2/order_kept_after_lease_end", pubsubOrderAfterLeaseEnd),
 		pubsubLine("P3/lease_end_raises_the_attempt", pubsubLeaseEnd),
 		pubsubLine("P3/stale_answer_is_lease_lost", pubsubStaleAnswer),
 		pubsubLine("P3/extend_keeps_the_delivery", pubsubExtend),
@@ -20,6 +21,39 @@ func pubsubLeaseLines() []Line[Harness[PubSub]] {
 
 // pubsubShortLease is a lease that a line waits for the end of.
 const pubsubShortLease = 150 * time.Millisecond
+
+// pubsubOrderAfterLeaseEnd leaves a whole batch to its lease, and what comes first of a key after it once more: no other of the
+// key may come meanwhile.
+func pubsubOrderAfterLeaseEnd(p *pubsubTest) {
+	ps := p.open()
+	sub := p.subscribe(ps, es.SubscribeOptions{Lease: pubsubShortLease})
+	p.publish(ps, p.messages("a1", "a2", "a3", "b1")...)
+	p.batch(sub, 4)
+	next, left := 1, false
+	for next <= 3 {
+		for _, d := range p.batch(sub, 4) {
+			text := pubsubText(d)
+			isNext := text == fmt.Sprintf("a%d", next)
+			if text != "b1" && !isNext {
+				p.Fatalf("%s came before a%d was acknowledged", text, next)
+			}
+			if isNext && !left {
+				left = true
+				break
+			}
+			err := sub.Ack(p.ctx, []es.Delivery{d})
+			if errors.Is(es.Of(err, 0), es.ErrLeaseLost) { // on a machine that stood still for as long as the lease
+				break
+			}
+			if err != nil {
+				p.Fatalf("Ack of %s: %v", text, err)
+			}
+			if isNext {
+				next++
+			}
+		}
+	}
+}
 
 func pubsubLeaseEnd(p *pubsubTest) {
 	ps := p.open()
