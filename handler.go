@@ -14,7 +14,8 @@ type Delivery struct {
 	Topic, Group string
 	// Attempt counts from 1. It rises after a crash, a nack and the end of the lease; being given back is not an attempt.
 	Attempt int
-	// First is when the message was handed to this group for the first time; zero where the backend does not know.
+	// First is when the message was handed to this group for the first time, the same to the microsecond in every delivery of
+	// it until it is replayed: the IDs of dead letters are derived from it. Zero where the backend does not know.
 	First time.Time
 	// Deadline is when the lease of this delivery ends; zero where it does not end.
 	Deadline time.Time

@@ -243,7 +243,11 @@ func hunt[R any](t *testing.T, lines []estest.Line[estest.Harness[R]], name, wha
 		t.Parallel() // most of the time is spent on waiting for what does not come
 		for _, line := range lines {
 			if line.Name == name {
-				if said := outcome(t, line, h); said == "" {
+				said := outcome(t, line, h)
+				for again := 0; again < 2 && said == ""; again++ { // a machine that stands still can hide a fault of time
+					said = outcome(t, line, h)
+				}
+				if said == "" {
 					t.Fatalf("line %s passes on a server that %s", name, what)
 				} else {
 					t.Logf("caught: %s", said)
