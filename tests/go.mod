@@ -9,6 +9,6 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/google/uuid v1.6.0 // indirect
+require github.com/google/uuid v1.6.0
 
 replace github.com/eventsourcing-go/eventsourcing => ../
