@@ -121,10 +121,10 @@ func (m *Message) Validate(l Limits) error {
 	return nil
 }
 
-// dataBytes is the largest Data that m may have. A dead letter has a whole message in it, in JSON and base64, and must never
-// be turned down for its size where the message itself was taken.
+// dataBytes is the largest Data that m may have. A dead letter, and its replay, have a whole message in them, in JSON and base64,
+// and must never be turned down for their size where the message itself was taken.
 func (l Limits) dataBytes(m *Message) int {
-	if m.Name != DeadLetterName {
+	if m.Name != DeadLetterName && m.Name != ReplayName {
 		return l.EventBytes
 	}
 	const base64, escaped = 4.0 / 3, 6

@@ -108,3 +108,18 @@ type Subscription interface {
 	// [ErrClosed]. Closing twice is fine.
 	Close() error
 }
+
+// Lagger is a [Subscription] that knows how far behind it is. It is optional.
+type Lagger interface {
+	// Lag tells what the group of the subscription, or the subscription without one, has still to handle.
+	Lag(ctx context.Context) (Lag, error)
+}
+
+// Lag is how far a group is behind what was published.
+type Lag struct {
+	// Messages is how many wait or are being handled. On a log it counts positions and not messages that match, so that it is
+	// the most that there can be.
+	Messages int64
+	// Oldest is when the oldest of them was published; zero when there are none, and where the subscription does not know.
+	Oldest time.Time
+}

@@ -32,7 +32,7 @@ var floors = []floor{
 	},
 	{
 		name:      "runtime", // knows the roles, and no backend
-		rooms:     []string{"aggregate", "eshttp", "eventlog", "middleware", "processor", "projection", "router"},
+		rooms:     []string{"aggregate", "deadletter", "eshttp", "eventlog", "middleware", "processor", "projection", "router"},
 		mayImport: []string{"ground", "internal", "runtime"},
 	},
 	{
@@ -41,14 +41,19 @@ var floors = []floor{
 		mayImport: []string{"ground", "internal"},
 	},
 	{
-		name:      "suite", // what an author of any component tests it with
-		rooms:     []string{"estest"},
+		name:      "adapter", // makes the parts of another library play our roles
+		rooms:     []string{"watermill"},
 		mayImport: []string{"ground", "internal"},
+	},
+	{
+		name:      "suite", // what an author of any component tests it with; the runtime suite puts all the parts together
+		rooms:     []string{"estest"},
+		mayImport: []string{"ground", "internal", "runtime"},
 	},
 	{
 		name:      "roof", // programs and tests, where runtime and backend meet; nobody imports them
 		rooms:     []string{"bench", "cmd", "examples", "tests"},
-		mayImport: []string{"ground", "internal", "runtime", "backend", "suite"},
+		mayImport: []string{"ground", "internal", "runtime", "backend", "adapter", "suite"},
 	},
 }
 

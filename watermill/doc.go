@@ -1,0 +1,2 @@
+// Package watermill lets what was written for Watermill work with this toolkit.
+package watermill
