@@ -35,7 +35,8 @@ func digest(text string) string {
 func NewReplay(letter uuid.UUID, record DeadLetterRecord) (*Message, error) {
 	switch {
 	case record.Topic == "" || record.Group == "":
-		return nil, Invalidf("replay", "of dead letter %s, which names no topic and group; that of a processor is replayed by its outbox", letter)
+		return nil, Invalidf("replay", "of dead letter %s, which names no topic and group; that of a processor is replayed by its outbox",
+			letter)
 	case record.Original.Raw != nil:
 		return nil, Invalidf("replay", "of dead letter %s, whose message could not be decoded and would fail again", letter)
 	}
