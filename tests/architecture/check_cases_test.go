@@ -94,7 +94,7 @@ func TestCheckForbids(t *testing.T) {
 		{"backend's inner package on a runtime package", room{path: "sqlite/internal/x", imports: []string{"router"}}, "sqlite/internal/x (backend)"},
 		{"runtime package on the suite", room{path: "router", imports: []string{"estest"}}, "router (runtime) imports estest (suite)"},
 		{"suite on a backend", room{path: "estest", imports: []string{"memory"}}, "estest (suite) imports memory (backend)"},
-		{"adapter on a runtime package", room{path: "watermill", imports: []string{"router"}}, "watermill (adapter) imports router (runtime)"},
+		{"adapter on a runtime package", room{path: "eswatermill", imports: []string{"router"}}, "eswatermill (adapter) imports router (runtime)"},
 		{"backend on a program", room{path: "sqlite", imports: []string{"examples/items"}}, "sqlite (backend) imports examples/items (roof)"},
 		{"program on another program", room{path: "bench", imports: []string{"examples/items"}}, "bench (roof) imports examples/items (roof)"},
 		{"room without a floor", room{path: "util", imports: []string{"."}}, `util is on no floor: put the room "util" on one`},

@@ -1,2 +1,0 @@
-// Package watermill lets what was written for Watermill work with this toolkit.
-package watermill
