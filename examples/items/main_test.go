@@ -1,9 +1,6 @@
 package main_test
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,137 +8,35 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/eventsourcing-go/eventsourcing/examples/internal/servicetest"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+var program servicetest.Program
 
-// binary is the program under test, built once.
-var binary string
-
-func TestMain(m *testing.M) {
-	os.Exit(buildAndRun(m))
-}
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "items")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "items")
-	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(servicetest.Run(m, &program)) }
 
 // service is the program as it runs.
-type service struct {
-	*testing.T
+type service struct{ *servicetest.Service }
 
-	url     string
-	command *exec.Cmd
-	log     *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// start starts the program on a free port and waits until it says that it listens.
-func start(t *testing.T, args ...string) *service {
+func start(t *testing.T, args ...string) service {
 	t.Helper()
-	t.Parallel()
-	s := &service{T: t, log: &lockedBuffer{}}
-	s.command = exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	s.command.Stderr = s.log
-	stdout, err := s.command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if s.command.ProcessState == nil {
-			s.stop()
-		}
-		if t.Failed() {
-			t.Logf("log of the service:\n%s", s.log)
-		}
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
-	if err != nil || !ok {
-		t.Fatalf("it says %q (%v) instead of its address", line, err)
-	}
-	s.url = address
-	return s
-}
-
-// stop ends the program by SIGTERM, which it must take as a wish to end in order.
-func (s *service) stop() {
-	s.Helper()
-	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
-		s.Fatal(err)
-	}
-	kill := time.AfterFunc(patience, func() { _ = s.command.Process.Kill() })
-	defer kill.Stop()
-	if err := s.command.Wait(); err != nil {
-		s.Errorf("after SIGTERM it ends with %v\n%s", err, s.log)
-	}
+	return service{program.Start(t, args...)}
 }
 
 // do makes a request and returns status, content type and body of the answer.
-func (s *service) do(method, path, contentType, body string) (status int, kind, answer string) {
+func (s service) do(method, path, contentType, body string) (status int, kind, answer string) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), patience)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
-	if err != nil {
-		s.Fatal(err)
-	}
-	if contentType != "" {
-		r.Header.Set("Content-Type", contentType)
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return response.StatusCode, response.Header.Get("Content-Type"), string(data)
+	return s.Do(method, path, contentType, strings.NewReader(body))
 }
 
 // post sends an item, which must be accepted.
-func (s *service) post(query, body string) {
+func (s service) post(query, body string) {
 	s.Helper()
 	status, kind, answer := s.do(http.MethodPost, "/items/?"+query, "application/json", body)
 	if status != http.StatusOK || kind != "application/json" || strings.TrimSpace(answer) != `{"accepted":true}` {
@@ -149,30 +44,14 @@ func (s *service) post(query, body string) {
 	}
 }
 
-func (s *service) get(path string) string {
+func (s service) awaitItems(want string) {
 	s.Helper()
-	status, kind, answer := s.do(http.MethodGet, path, "", "")
-	if status != http.StatusOK || kind != "application/json" {
-		s.Fatalf("GET %s: %d %s %q", path, status, kind, answer)
-	}
-	return strings.TrimSpace(answer)
-}
-
-// awaitItems asks until the list is as it should be.
-func (s *service) awaitItems(want string) {
-	s.Helper()
-	got := ""
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if got = s.get("/items/"); got == want {
-			return
-		}
-	}
-	s.Fatalf("items are %s, want %s", got, want)
+	s.Await("/items/", func(answer string) bool { return answer == want })
 }
 
 func TestItemsAreListedInTheOrderInWhichTheyWereStored(t *testing.T) {
 	s := start(t)
-	if got := s.get("/items/"); got != `{"items":[]}` {
+	if got := s.Get("/items/"); got != `{"items":[]}` {
 		t.Errorf("without items: %s", got)
 	}
 	payloads := []string{`{"b":1,"a":"<&>\u00e9é"}`, `[1,2.50,1e3]`, `"text"`, `null`, `12345678901234567890.10`, `{}`}
@@ -247,7 +126,7 @@ func TestWhatIsNotAcceptedSaysWhy(t *testing.T) {
 			t.Errorf("%s: %q, want %q in it", name, problem.Detail, c.detail)
 		}
 	}
-	if got := s.get("/items/"); got != `{"items":[]}` {
+	if got := s.Get("/items/"); got != `{"items":[]}` {
 		t.Errorf("something was taken all the same: %s", got)
 	}
 }
@@ -258,17 +137,17 @@ func TestAHandlerThatFailsTheFirstTime(t *testing.T) {
 		s.post("name=ItemAdded", strconv.Itoa(i))
 	}
 	s.awaitItems(`{"items":[0,1,2]}`)
-	if n := strings.Count(s.log.String(), "failed the first time"); n < 3 {
+	if n := strings.Count(s.Log.String(), "failed the first time"); n < 3 {
 		t.Errorf("the handler failed %d times, want 3", n)
 	}
-	if got := s.get("/dead/"); got != `{"dead":[]}` {
+	if got := s.Get("/dead/"); got != `{"dead":[]}` {
 		t.Errorf("dead letters: %s", got)
 	}
 	status, _, metrics := s.do(http.MethodGet, "/metrics", "", "")
 	if status != http.StatusOK || !strings.Contains(metrics, "outcome=done messages=3") {
 		t.Errorf("metrics are %d %s", status, metrics)
 	}
-	s.stop()
+	s.Stop()
 }
 
 func TestWhatFailsForGoodIsADeadLetter(t *testing.T) {
@@ -286,8 +165,8 @@ func TestWhatFailsForGoodIsADeadLetter(t *testing.T) {
 			Time     time.Time `json:"time"`
 		} `json:"dead"`
 	}
-	for deadline := time.Now().Add(patience); len(list.Dead) == 0 && time.Now().Before(deadline); {
-		if err := json.Unmarshal([]byte(s.get("/dead/")), &list); err != nil {
+	for deadline := time.Now().Add(servicetest.Patience); len(list.Dead) == 0 && time.Now().Before(deadline); {
+		if err := json.Unmarshal([]byte(s.Get("/dead/")), &list); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -323,7 +202,7 @@ func TestAnItemIsListedAtOnce(t *testing.T) {
 func TestHealth(t *testing.T) {
 	s := start(t)
 	for _, path := range []string{"/livez", "/readyz"} {
-		s.get(path)
+		s.Get(path)
 	}
 }
 
@@ -331,12 +210,12 @@ func TestSIGTERMEndsItInOrderAndNothingIsLost(t *testing.T) {
 	s := start(t)
 	s.post("name=ItemAdded", `1`)
 	s.awaitItems(`{"items":[1]}`)
-	s.stop()
-	if _, err := http.Get(s.url + "/items/"); err == nil { //nolint:bodyclose // it must not answer
+	s.Stop()
+	if _, err := http.Get(s.URL + "/items/"); err == nil { //nolint:bodyclose // it must not answer
 		t.Error("it still answers")
 	}
-	if !strings.Contains(s.log.String(), "stopped") {
-		t.Errorf("its log does not end with its end: %s", s.log)
+	if !strings.Contains(s.Log.String(), "stopped") {
+		t.Errorf("its log does not end with its end: %s", s.Log)
 	}
 }
 
@@ -350,7 +229,7 @@ func TestEnvironment(t *testing.T) {
 		{nil, "ES_POLL_INTERVAL=soon", "ES_POLL_INTERVAL"},
 		{[]string{"-addr", "nowhere:-1"}, "", "nowhere:-1"},
 	} {
-		command := exec.CommandContext(t.Context(), binary, append([]string{"-addr", "127.0.0.1:0"}, c.args...)...)
+		command := exec.CommandContext(t.Context(), program.Binary, append([]string{"-addr", "127.0.0.1:0"}, c.args...)...)
 		command.Env = append(os.Environ(), c.variable)
 		out, err := command.CombinedOutput()
 		var exit *exec.ExitError
@@ -361,7 +240,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("ES_LOG_JSON", "true")
 	t.Setenv("ES_DEAD_STREAM", "graveyard")
 	t.Setenv("ES_METRICS", "false")
-	command := exec.CommandContext(t.Context(), binary, "-addr", "127.0.0.1:0")
+	command := exec.CommandContext(t.Context(), program.Binary, "-addr", "127.0.0.1:0")
 	stderr, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -376,7 +255,7 @@ func TestEnvironment(t *testing.T) {
 	if err := json.NewDecoder(stderr).Decode(&entry); err != nil || entry.Msg != "listening" {
 		t.Errorf("the log begins with %+v (%v), want JSON that says listening", entry, err)
 	}
-	s := &service{T: t, url: "http://" + entry.Addr, command: command, log: &lockedBuffer{}}
+	s := service{&servicetest.Service{T: t, URL: "http://" + entry.Addr, Command: command, Log: &servicetest.Log{}}}
 	if status, _, answer := s.do(http.MethodPost, "/items/?name=X&stream=graveyard", "application/json", `{}`); status != 422 {
 		t.Errorf("an item for the dead stream: %d %s", status, answer)
 	}
@@ -386,5 +265,5 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("metrics are switched off: %s", metrics)
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
-	s.stop()
+	s.Stop()
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/eventsourcing-go/eventsourcing/examples/internal/servicetest"
 )
 
 // TestSIGTERMWhileRequestsAreInFlight ends the program while clients send items and list them. It ends in order and in time, and
@@ -16,15 +18,15 @@ func TestSIGTERMWhileRequestsAreInFlight(t *testing.T) {
 	s := start(t)
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: patience}
+	client := &http.Client{Transport: transport, Timeout: servicetest.Patience}
 	// ask makes a request and tells whether there was an answer.
 	ask := func(list bool) bool {
 		var response *http.Response
 		var err error
 		if list {
-			response, err = client.Get(s.url + "/items/")
+			response, err = client.Get(s.URL + "/items/")
 		} else {
-			response, err = client.Post(s.url+"/items/?name=ItemAdded", "application/json", strings.NewReader(`{"tea":2}`))
+			response, err = client.Post(s.URL+"/items/?name=ItemAdded", "application/json", strings.NewReader(`{"tea":2}`))
 		}
 		if err != nil {
 			return false
@@ -56,11 +58,11 @@ func TestSIGTERMWhileRequestsAreInFlight(t *testing.T) {
 	case <-gone:
 		t.Fatalf("no answer any more after %d", answers.Load())
 	}
-	s.stop() // which looks at the exit code
+	s.Stop() // which looks at the exit code
 	<-gone
 	for _, word := range []string{"panic", "level=ERROR", "broken off"} {
-		if strings.Contains(s.log.String(), word) {
-			t.Errorf("%q is in its log: %s", word, s.log)
+		if strings.Contains(s.Log.String(), word) {
+			t.Errorf("%q is in its log: %s", word, s.Log)
 		}
 	}
 }
