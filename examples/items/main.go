@@ -21,6 +21,7 @@ import (
 	"os"
 
 	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/deadletter"
 	"github.com/eventsourcing-go/eventsourcing/eshttp"
 	"github.com/eventsourcing-go/eventsourcing/memory"
 	"github.com/eventsourcing-go/eventsourcing/middleware"
@@ -82,10 +83,13 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	counters := &middleware.Counters{}
-	metrics := middleware.MetricsConfig{Recorder: counters}
-	if config.NoMetrics {
-		metrics.Recorder = nil
+	prometheus, err := middleware.NewPrometheus(middleware.PrometheusConfig{})
+	if err != nil {
+		return err
+	}
+	var metrics middleware.MetricsConfig // measures nothing
+	if !config.NoMetrics {
+		metrics.Recorder = prometheus
 	}
 	items := es.NewModel[json.RawMessage](backend.ReadModels(), "items")
 	err = errors.Join(
@@ -102,21 +106,22 @@ func run(o options) error {
 		return err
 	}
 
+	// Those who look after dead letters list, discard and replay them.
+	dead, err := deadletter.New(deadletter.Config{Events: backend.Events(), Outbox: backend.Outbox(), Stream: config.DeadStream})
+	if err != nil {
+		return err
+	}
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /items/{$}", accept(backend.Outbox(), config.DeadStream))
 	mux.HandleFunc("GET /items/{$}", func(w http.ResponseWriter, r *http.Request) {
 		eshttp.WriteList(w, r, "items", items.All(r.Context(), ""), func(i es.Item[json.RawMessage]) any { return i.Value })
 	})
-	mux.HandleFunc("GET /dead/{$}", func(w http.ResponseWriter, r *http.Request) {
-		letters := es.ReadDeadLetters(r.Context(), backend.Events(), config.DeadStream)
-		eshttp.WriteList(w, r, "dead", letters, func(l es.DeadLetterRecord) any {
-			return map[string]any{
-				"name": l.Original.Name, "stream": l.Original.Stream, "handler": l.Handler,
-				"error": l.Error, "attempts": l.Attempts, "time": l.Time,
-			}
-		})
+	mux.Handle("/dead/", http.StripPrefix("/dead", eshttp.DeadLetters(dead)))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", middleware.PrometheusContentType)
+		_, _ = prometheus.Expose(r.Context(), w)
 	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { _, _ = counters.WriteTo(w) })
 	mux.Handle("/livez", eshttp.Health())
 	mux.Handle("/readyz", eshttp.Health(r, p))
 	return eshttp.Run(context.Background(), eshttp.Config{

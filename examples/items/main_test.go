@@ -140,11 +140,11 @@ func TestAHandlerThatFailsTheFirstTime(t *testing.T) {
 	if n := strings.Count(s.Log.String(), "failed the first time"); n < 3 {
 		t.Errorf("the handler failed %d times, want 3", n)
 	}
-	if got := s.Get("/dead/"); got != `{"dead":[]}` {
+	if got := s.Get("/dead/"); got != `{"letters":[]}` {
 		t.Errorf("dead letters: %s", got)
 	}
 	status, _, metrics := s.do(http.MethodGet, "/metrics", "", "")
-	if status != http.StatusOK || !strings.Contains(metrics, "outcome=done messages=3") {
+	if status != http.StatusOK || !strings.Contains(metrics, `outcome="done"} 3`) {
 		t.Errorf("metrics are %d %s", status, metrics)
 	}
 	s.Stop()
@@ -156,26 +156,37 @@ func TestWhatFailsForGoodIsADeadLetter(t *testing.T) {
 	s.post("name=Good", `"good"`)
 	s.awaitItems(`{"items":["good"]}`)
 	var list struct {
-		Dead []struct {
+		Letters []struct {
+			ID       string    `json:"id"`
 			Name     string    `json:"name"`
 			Stream   string    `json:"stream"`
 			Handler  string    `json:"handler"`
 			Error    string    `json:"error"`
 			Attempts int       `json:"attempts"`
 			Time     time.Time `json:"time"`
-		} `json:"dead"`
+		} `json:"letters"`
 	}
-	for deadline := time.Now().Add(servicetest.Patience); len(list.Dead) == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(servicetest.Patience); len(list.Letters) == 0 && time.Now().Before(deadline); {
 		if err := json.Unmarshal([]byte(s.Get("/dead/")), &list); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(list.Dead) != 1 {
+	if len(list.Letters) != 1 {
 		t.Fatalf("dead letters are %+v", list)
 	}
-	if d := list.Dead[0]; d.Name != "Bad" || d.Stream != "items.events" || d.Handler != "items" || d.Attempts != 1 || d.Time.IsZero() ||
+	if d := list.Letters[0]; d.Name != "Bad" || d.Stream != "items.events" || d.Handler != "items" || d.Attempts != 1 || d.Time.IsZero() ||
 		!strings.Contains(d.Error, "refused") {
 		t.Errorf("dead letter is %+v", d)
+	}
+	status, _, answer := s.do(http.MethodPost, "/dead/"+list.Letters[0].ID+"/replay", "", "")
+	if status != http.StatusNoContent {
+		t.Errorf("a replay is answered by %d %s", status, answer)
+	}
+	s.Await("/dead/", func(answer string) bool { // it is refused again, and has another letter
+		return strings.Contains(answer, "refused") && !strings.Contains(answer, list.Letters[0].ID)
+	})
+	if got := s.Get("/items/"); got != `{"items":["good"]}` {
+		t.Errorf("items are %s", got)
 	}
 }
 
@@ -261,7 +272,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	s.post("name=X", `1`)
 	s.awaitItems(`{"items":[1]}`)
-	if _, _, metrics := s.do(http.MethodGet, "/metrics", "", ""); metrics != "" {
+	if _, _, metrics := s.do(http.MethodGet, "/metrics", "", ""); strings.Contains(metrics, "es_messages_total{") {
 		t.Errorf("metrics are switched off: %s", metrics)
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
