@@ -1,11 +1,8 @@
 package eventsourcing
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"sync"
 )
@@ -29,16 +26,7 @@ func (JSON) ContentType() string { return ContentTypeJSON }
 func (JSON) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
 
 // Unmarshal decodes data by encoding/json.
-func (JSON) Unmarshal(data []byte, v any) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	if err := decoder.Decode(v); err != nil {
-		return err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("data behind the JSON value")
-	}
-	return nil
-}
+func (JSON) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 // Types ties the names of messages on the wire to Go types. It is a value of the program's own, made by [NewTypes] and filled
 // by [Register] when the program starts.
@@ -109,6 +97,18 @@ func (t *Types) add(r *registration) error {
 	}
 	t.byName[r.name], t.byType[r.typ] = r, r
 	return nil
+}
+
+// NameOf returns the name on the wire that a Go type is registered under. The error is an [*UnknownTypeError] when it is not.
+func NameOf[T any](types *Types) (string, error) {
+	typ := reflect.TypeFor[T]()
+	types.mu.RLock()
+	r := types.byType[typ]
+	types.mu.RUnlock()
+	if r == nil {
+		return "", &UnknownTypeError{Type: typ.String()}
+	}
+	return r.name, nil
 }
 
 // Encode makes a message for a stream out of a value of a registered type, or a pointer to one. The error is an

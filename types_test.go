@@ -71,6 +71,21 @@ func TestTypesNameWhatTheyDoNotKnow(t *testing.T) {
 	}
 }
 
+func TestNameOf(t *testing.T) {
+	t.Parallel()
+	types := es.NewTypes()
+	es.Register[itemAdded](types, "ItemAdded")
+	if name, err := es.NameOf[itemAdded](types); name != "ItemAdded" || err != nil {
+		t.Errorf("got %q, %v", name, err)
+	}
+	if _, err := es.NameOf[itemRemoved](types); !errors.Is(err, es.ErrUnknownType) || !strings.Contains(err.Error(), "itemRemoved") {
+		t.Errorf("a type that is not registered: %v", err)
+	}
+	if _, err := es.NameOf[*itemAdded](types); !errors.Is(err, es.ErrUnknownType) {
+		t.Errorf("a pointer: %v", err)
+	}
+}
+
 func TestRegisterPanicsOnAMistake(t *testing.T) {
 	t.Parallel()
 	for name, register := range map[string]func(*es.Types){

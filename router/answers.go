@@ -20,7 +20,7 @@ type group struct {
 }
 
 func (g *group) add(it *item) {
-	g.ds = append(g.ds, *it.delivery())
+	g.ds = append(g.ds, *it.received())
 	g.items = append(g.items, it)
 }
 
@@ -30,13 +30,13 @@ func (g *group) reset() {
 	g.ds, g.items = g.ds[:0], g.items[:0]
 }
 
-// collect takes over all answers that are to be given.
-func (rt *route) collect(a *answers) {
+// collect takes over all answers that are to be given to a subscription.
+func (in *intake) collect(a *answers) {
 	a.acks.reset()
 	a.releases.reset()
 	a.nacks.reset()
-	for _, b := range rt.inHand {
-		if b.pending == 0 {
+	for _, b := range in.lane.inHand {
+		if b.pending == 0 || b.intake != in {
 			continue
 		}
 		for i := range b.ds {
@@ -54,72 +54,78 @@ func (rt *route) collect(a *answers) {
 				a.releases.add(it)
 			}
 		}
-		rt.pending -= b.pending
+		in.pending -= b.pending
 		b.pending, b.acks = 0, 0
 	}
 }
 
 // flush gives the answers that are to be given. The mutex is held when it is called and when it returns, and not in between.
-func (rt *route) flush(a *answers) {
-	rt.collect(a)
-	if len(a.acks.items)+len(a.releases.items)+len(a.nacks.items) == 0 {
-		return
+func (l *lane) flush(a *answers) {
+	for _, in := range l.intakes {
+		if in.pending > 0 {
+			in.flush(a)
+		}
 	}
-	if rt.readyCount > 0 {
-		rt.wakeWorkers() // this one may be busy for a while
+}
+
+func (in *intake) flush(a *answers) {
+	l := in.lane
+	in.collect(a)
+	if l.readyCount > 0 {
+		l.wakeWorkers() // this one may be busy for a while
 	}
-	rt.mu.Unlock()
+	l.mu.Unlock()
 	var ackErr, releaseErr error
 	if len(a.acks.ds) > 0 {
-		ackErr = rt.sub.Ack(rt.answers, a.acks.ds)
+		ackErr = in.sub.Ack(l.answers, a.acks.ds)
 	}
 	// Before the nacks: a nack gives back those that follow, and they could not be answered for any more.
 	if len(a.releases.ds) > 0 {
-		releaseErr = rt.sub.Release(rt.answers, a.releases.ds)
+		releaseErr = in.sub.Release(l.answers, a.releases.ds)
 	}
-	nackErrs := rt.nack(a.nacks)
-	rt.mu.Lock()
+	nackErrs := in.nack(a.nacks)
+	l.mu.Lock()
 	for i, it := range a.acks.items {
-		rt.answered(it, es.Of(ackErr, i))
+		l.answered(it, es.Of(ackErr, i))
 	}
 	for i, it := range a.nacks.items {
-		rt.answered(it, nackErrs[i])
+		l.answered(it, nackErrs[i])
 	}
 	for i, it := range a.releases.items {
-		rt.answered(it, es.Of(releaseErr, i))
+		l.answered(it, es.Of(releaseErr, i))
 	}
 }
 
 // nack makes a call for each delivery, because each has a delay of its own.
-func (rt *route) nack(g group) []error {
+func (in *intake) nack(g group) []error {
 	errs := make([]error, len(g.ds))
 	for i := range g.ds {
-		errs[i] = es.Of(rt.sub.Nack(rt.answers, g.ds[i:i+1], g.items[i].delay), 0)
+		errs[i] = es.Of(in.sub.Nack(in.lane.answers, g.ds[i:i+1], g.items[i].delay), 0)
 	}
 	return errs
 }
 
 // ackWhole acknowledges a batch of which every message was handled, as it stands.
-func (rt *route) ackWhole(b *batch) {
+func (l *lane) ackWhole(b *batch) {
 	for i := range b.ds {
 		b.items[i].state = answering
 	}
-	rt.pending -= b.pending
+	b.intake.pending -= b.pending
 	b.pending, b.acks = 0, 0
-	if rt.readyCount > 0 {
-		rt.wakeWorkers()
+	if l.readyCount > 0 {
+		l.wakeWorkers()
 	}
-	rt.mu.Unlock()
-	err := rt.sub.Ack(rt.answers, b.ds)
-	rt.mu.Lock()
+	l.mu.Unlock()
+	err := b.intake.sub.Ack(l.answers, b.ds)
+	l.mu.Lock()
 	if err == nil {
-		rt.answerErr, rt.answerErrs = nil, 0
+		l.answerErr, l.answerErrs = nil, 0
 		b.left = 0
-		rt.free(b)
+		l.free(b)
 		return
 	}
 	for i := range b.ds {
-		rt.answered(&b.items[i], es.Of(err, i))
+		l.answered(&b.items[i], es.Of(err, i))
 	}
 }
 
@@ -130,39 +136,39 @@ func answerDelay(times int) time.Duration {
 
 // answered notes what became of an answer. One that did not get through is given again by the keeper, until the lease of the
 // delivery has ended or nobody waits for it any more.
-func (rt *route) answered(it *item, err error) {
+func (l *lane) answered(it *item, err error) {
 	switch {
 	case err == nil:
-		rt.answerErr, rt.answerErrs = nil, 0
+		l.answerErr, l.answerErrs = nil, 0
 	case errors.Is(err, es.ErrLeaseLost), errors.Is(err, es.ErrClosed):
-		rt.lose(it.delivery(), err)
-	case rt.answers.Err() != nil:
-		rt.lose(it.delivery(), err)
+		l.lose(it.delivery(), err)
+	case l.answers.Err() != nil:
+		l.lose(it.delivery(), err)
 	default:
-		rt.failedAnswer(err)
-		rt.await(it)
+		l.failedAnswer(err)
+		l.await(it)
 		return
 	}
 	it.state = answered
-	rt.leave(it.batch)
+	l.leave(it.batch)
 }
 
 // failedAnswer puts the keeper on to what did not get through.
-func (rt *route) failedAnswer(err error) {
-	rt.answerErr = err
-	if time.Now().Before(rt.retryAt) {
+func (l *lane) failedAnswer(err error) {
+	l.answerErr = err
+	if time.Now().Before(l.retryAt) {
 		return
 	}
-	rt.answerErrs++
-	delay := answerDelay(rt.answerErrs)
-	rt.retryAt = time.Now().Add(delay)
-	rt.log.Warn("the subscription could not be told what became of messages; trying again", "error", err, "delay", delay)
-	rt.wakeKeeper()
+	l.answerErrs++
+	delay := answerDelay(l.answerErrs)
+	l.retryAt = time.Now().Add(delay)
+	l.log.Warn("the subscription could not be told what became of messages; trying again", "error", err, "delay", delay)
+	l.wakeKeeper()
 }
 
 // lose notes a delivery that cannot be answered: it will be, or was, delivered again.
-func (rt *route) lose(d *es.Delivery, err error) {
-	rt.stats.Lost++
-	rt.log.Warn("message could not be answered for, and may be delivered again",
+func (l *lane) lose(d *es.Delivery, err error) {
+	l.stats.Lost++
+	l.log.Warn("message could not be answered for, and may be delivered again",
 		"id", d.ID.String(), "name", d.Name, "stream", d.Stream, "attempt", d.Attempt, "error", err)
 }

@@ -9,12 +9,13 @@ import (
 )
 
 // batch is what one call of Receive gave, until the last of it is answered. Batches are used again. Unless something else is
-// said, its fields are guarded by the mutex of the route.
+// said, its fields are guarded by the mutex of the lane.
 type batch struct {
-	route *route
-	room  []es.Delivery // as long as a batch can be
-	ds    []es.Delivery // what was received, in room
-	items []item        // one for each place in room
+	intake *intake
+	room   []es.Delivery // as long as a batch can be
+	ds     []es.Delivery // what was received, in room: what the subscription is answered
+	shown  []es.Delivery // what handlers see of it: the same, or the originals of replays
+	items  []item        // one for each place in room
 
 	unsettled int       // how many have no answer yet
 	pending   int       // how many have one that is to be given
@@ -26,7 +27,7 @@ type batch struct {
 	gen uint64     // how often the batch was used
 }
 
-// item is what a route knows about a delivery. It is guarded by the mutex of the route.
+// item is what a lane knows about a delivery. It is guarded by the mutex of the lane.
 type item struct {
 	batch  *batch
 	queue  *queue
@@ -59,7 +60,9 @@ const (
 	park // nothing yet: it waits and is released later
 )
 
-func (it *item) delivery() *es.Delivery { return &it.batch.ds[it.index] }
+// delivery returns what the handler sees, and received what the subscription knows.
+func (it *item) delivery() *es.Delivery { return &it.batch.shown[it.index] }
+func (it *item) received() *es.Delivery { return &it.batch.ds[it.index] }
 
 // delivery returns a copy of a delivery for whom asks by its context, or nil when the batch is in use for others by now.
 func (b *batch) delivery(d *es.Delivery, gen uint64) *es.Delivery {
@@ -72,16 +75,19 @@ func (b *batch) delivery(d *es.Delivery, gen uint64) *es.Delivery {
 	return &c
 }
 
-func (rt *route) newBatch() *batch {
-	size := rt.opts.Batch
-	b := &batch{route: rt, room: make([]es.Delivery, size), items: make([]item, size)}
+func (in *intake) newBatch() *batch {
+	b := &batch{intake: in, room: make([]es.Delivery, in.batch), items: make([]item, in.batch)}
+	b.shown = b.room
+	if in == in.lane.replays {
+		b.shown = make([]es.Delivery, in.batch)
+	}
 	for i := range b.items {
 		b.items[i] = item{batch: b, index: int32(i)}
 	}
 	return b
 }
 
-// queue is what waits for its turn of one ordering key, or of the keys that have the same hash: all of a route that handles one
+// queue is what waits for its turn of one ordering key, or of the keys that have the same hash: all of a lane that handles one
 // message at a time. Queues are used again.
 type queue struct {
 	hash       uint64
@@ -93,7 +99,7 @@ type queue struct {
 }
 
 // enqueue puts a batch of n deliveries into the queues of their keys.
-func (rt *route) enqueue(b *batch, n int, now time.Time) {
+func (l *lane) enqueue(b *batch, n int, now time.Time) {
 	b.ds = b.room[:n]
 	b.unsettled, b.left, b.pending, b.acks = n, n, 0, 0
 	b.extendAt = time.Time{}
@@ -101,9 +107,9 @@ func (rt *route) enqueue(b *batch, n int, now time.Time) {
 		it := &b.items[i]
 		it.state, it.next, it.lost = queued, nil, false
 		if !b.ds[i].Deadline.IsZero() {
-			b.extendAt = now.Add(rt.opts.Lease / 3)
+			b.extendAt = now.Add(l.opts.Lease / 3)
 		}
-		q := rt.queueOf(it)
+		q := l.queueOf(it)
 		it.queue = q
 		if q.head == nil {
 			q.head = it
@@ -111,31 +117,31 @@ func (rt *route) enqueue(b *batch, n int, now time.Time) {
 			q.tail.next = it
 		}
 		q.tail = it
-		rt.offer(q)
+		l.offer(q)
 	}
-	rt.inHand = append(rt.inHand, b)
-	if !b.extendAt.IsZero() && (rt.due.IsZero() || b.extendAt.Before(rt.due)) {
-		rt.wakeKeeper()
+	l.inHand = append(l.inHand, b)
+	if !b.extendAt.IsZero() && (l.due.IsZero() || b.extendAt.Before(l.due)) {
+		l.wakeKeeper()
 	}
 }
 
 // queueOf returns the queue that an item belongs to.
-func (rt *route) queueOf(it *item) *queue {
+func (l *lane) queueOf(it *item) *queue {
 	var hash uint64
-	if len(rt.table) > 1 {
-		hash = maphash.String(rt.seed, rt.key(it))
+	if len(l.table) > 1 {
+		hash = maphash.String(l.seed, l.key(it))
 	}
-	slot := &rt.table[hash%uint64(len(rt.table))]
+	slot := &l.table[hash%uint64(len(l.table))]
 	for q := *slot; q != nil; q = q.next {
 		if q.hash == hash {
 			return q
 		}
 	}
-	q := rt.spareQueue
+	q := l.spareQueue
 	if q == nil {
 		q = &queue{}
 	} else {
-		rt.spareQueue = q.next
+		l.spareQueue = q.next
 	}
 	q.hash, q.next = hash, *slot
 	*slot = q
@@ -143,44 +149,44 @@ func (rt *route) queueOf(it *item) *queue {
 }
 
 // retire takes an empty queue out of the table.
-func (rt *route) retire(q *queue) {
-	slot := &rt.table[q.hash%uint64(len(rt.table))]
+func (l *lane) retire(q *queue) {
+	slot := &l.table[q.hash%uint64(len(l.table))]
 	for *slot != q {
 		slot = &(*slot).next
 	}
 	*slot = q.next
-	*q = queue{next: rt.spareQueue}
-	rt.spareQueue = q
+	*q = queue{next: l.spareQueue}
+	l.spareQueue = q
 }
 
 // offer puts a queue among those that a worker can take from, or retires it when nothing waits in it.
-func (rt *route) offer(q *queue) {
+func (l *lane) offer(q *queue) {
 	switch {
 	case q.ready || q.taken:
 		return
 	case q.head == nil:
-		rt.retire(q)
+		l.retire(q)
 		return
-	case rt.readyFirst == nil:
-		rt.readyFirst = q
+	case l.readyFirst == nil:
+		l.readyFirst = q
 	default:
-		rt.readyLast.nextReady = q
+		l.readyLast.nextReady = q
 	}
 	q.ready = true
-	rt.readyLast = q
-	rt.readyCount++
+	l.readyLast = q
+	l.readyCount++
 }
 
 // take returns the next delivery that can be handled, and nil when there is none.
-func (rt *route) take() *item {
-	for rt.readyFirst != nil {
-		q := rt.readyFirst
-		rt.readyFirst, q.nextReady = q.nextReady, nil
-		rt.readyCount--
+func (l *lane) take() *item {
+	for l.readyFirst != nil {
+		q := l.readyFirst
+		l.readyFirst, q.nextReady = q.nextReady, nil
+		l.readyCount--
 		q.ready = false
 		it := q.head
 		if it == nil { // what was in it has been given back meanwhile
-			rt.retire(q)
+			l.retire(q)
 			continue
 		}
 		q.head, it.next = it.next, nil
@@ -210,19 +216,20 @@ func (q *queue) unlink(drop func(*item) bool) {
 }
 
 // free makes a batch that is answered ready for the next use.
-func (rt *route) free(b *batch) {
+func (l *lane) free(b *batch) {
 	b.mu.Lock()
 	b.gen++
 	b.mu.Unlock()
-	clear(b.ds) // messages are not to be kept alive by an idle route
-	for i, other := range rt.inHand {
+	clear(b.shown[:len(b.ds)])
+	clear(b.ds) // messages are not to be kept alive by an idle lane
+	for i, other := range l.inHand {
 		if other == b {
-			last := len(rt.inHand) - 1
-			rt.inHand[i], rt.inHand[last] = rt.inHand[last], nil
-			rt.inHand = rt.inHand[:last]
+			last := len(l.inHand) - 1
+			l.inHand[i], l.inHand[last] = l.inHand[last], nil
+			l.inHand = l.inHand[:last]
 			break
 		}
 	}
-	rt.spare = append(rt.spare, b)
-	rt.wakeWorkers()
+	b.intake.putBack(b)
+	l.wakeWorkers()
 }

@@ -87,7 +87,8 @@ func (d *dedupe) Complete(_ context.Context, _ string, rs []es.Reservation) erro
 	return nil
 }
 
-func (*dedupe) Release(context.Context, string, []es.Reservation) error { return nil }
+func (*dedupe) Extend(context.Context, string, []es.Reservation, time.Duration) error { return nil }
+func (*dedupe) Release(context.Context, string, []es.Reservation) error               { return nil }
 
 // chains are the middleware that is measured.
 func chains() map[string][]es.Middleware {
@@ -133,6 +134,27 @@ func BenchmarkRouter(b *testing.B) {
 				b.ResetTimer()
 				tread(b, b.N, workers, 64, chain)
 			})
+		}
+	}
+}
+
+// BenchmarkOn is what it costs to find the case of a message among three, to decode its JSON, and to call the handler.
+func BenchmarkOn(b *testing.B) {
+	types := itemTypes()
+	h := Switch(
+		On(types, func(context.Context, removed, *es.Delivery) ([]*es.Message, error) { return nil, nil }),
+		On(types, func(context.Context, added, *es.Delivery) ([]*es.Message, error) { return nil, nil }),
+		DeadLetterOthers(),
+	)
+	m, err := types.Encode("item-1", added{Count: 7})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := &es.Delivery{Message: m, Attempt: 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := h.Handle(context.Background(), d); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,7 +11,7 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// broker is a subscriber of one topic and one group that keeps the contract of es.Subscription to the letter, and fails the
+// broker is a subscriber of one topic and its replays, and of one group, that keeps the contract of es.Subscription to the letter, and fails the
 // test when the router does not keep its side: an answer to what was answered, or to a message in the middle of its key.
 type broker struct {
 	t  testing.TB
@@ -26,6 +27,9 @@ type broker struct {
 	subs     int
 	log      []string // what the router said, in order
 
+	keyOf        func(*subscription) func(*es.Message) string // nil: the stream is the key
+	lag          func(topic string) (es.Lag, error)           // nil: the subscriptions are no es.Lagger
+	ackGate      chan struct{}                                // not nil: acknowledgements wait until it is closed
 	noLease      bool
 	subscribeErr error
 	receiveErrs  []error               // given once each
@@ -36,6 +40,7 @@ type broker struct {
 type entry struct {
 	es.Delivery
 
+	replay  bool // of the topic of replays, and not of the other
 	key     string
 	state   entryState
 	batch   int
@@ -68,10 +73,12 @@ func (b *broker) put(ds ...es.Delivery) {
 	defer b.mu.Unlock()
 	for _, d := range ds {
 		d.Attempt = max(d.Attempt, 1)
-		b.entries = append(b.entries, &entry{Delivery: d, key: d.Stream})
+		b.entries = append(b.entries, &entry{Delivery: d, key: d.Stream, replay: isReplay(d.Category())})
 	}
 	b.tell()
 }
+
+func isReplay(topic string) bool { return strings.HasPrefix(topic, "replay.") }
 
 func (b *broker) tell() {
 	close(b.news)
@@ -86,19 +93,26 @@ func (b *broker) Subscribe(ctx context.Context, topic string, o es.SubscribeOpti
 	}
 	b.subs++
 	b.options = append(b.options, o)
-	for _, e := range b.entries {
-		e.Topic, e.Group = topic, o.Group
-	}
 	lease := o.Lease
 	if b.noLease {
 		lease = 0
 	}
-	return &subscription{broker: b, topic: topic, group: o.Group, lease: lease}, ctx.Err()
+	s := &subscription{broker: b, options: o, topic: topic, group: o.Group, lease: lease}
+	if b.lag != nil {
+		return &lagging{s}, ctx.Err()
+	}
+	return s, ctx.Err()
 }
+
+// lagging is a subscription that knows how far behind it is.
+type lagging struct{ *subscription }
+
+func (s *lagging) Lag(context.Context) (es.Lag, error) { return s.lag(s.topic) }
 
 type subscription struct {
 	*broker
 
+	options      es.SubscribeOptions
 	topic, group string
 	lease        time.Duration
 	once         sync.Once
@@ -145,6 +159,9 @@ func (s *subscription) fill(dst []es.Delivery) (n int, next time.Time) {
 		}
 	}
 	for _, e := range s.entries {
+		if s.keyOf != nil && e.replay == isReplay(s.topic) {
+			e.key = s.keyOf(s)(e.Message)
+		}
 		if e.state == lent && !e.Deadline.IsZero() {
 			if now.Before(e.Deadline) {
 				later(e.Deadline)
@@ -158,7 +175,7 @@ func (s *subscription) fill(dst []es.Delivery) (n int, next time.Time) {
 		}
 	}
 	for _, e := range s.entries {
-		if e.state != waits || blocked[e.key] || n == len(dst) {
+		if e.state != waits || e.replay != isReplay(s.topic) || blocked[e.key] || n == len(dst) {
 			continue
 		}
 		if now.Before(e.noEarly) {
@@ -214,6 +231,9 @@ func (s *subscription) answer(ctx context.Context, op string, ds []es.Delivery, 
 }
 
 func (s *subscription) Ack(ctx context.Context, ds []es.Delivery) error {
+	if s.ackGate != nil {
+		<-s.ackGate
+	}
 	return s.answer(ctx, "ack", ds, func(e *entry) {
 		for _, other := range s.entries {
 			if other == e {
@@ -247,7 +267,7 @@ func (s *subscription) Close() error {
 		defer s.mu.Unlock()
 		s.subs--
 		for _, e := range s.entries {
-			if e.state == lent {
+			if e.state == lent && e.replay == isReplay(s.topic) {
 				s.t.Errorf("%s was not answered when the subscription was closed", e.Name)
 			}
 		}

@@ -43,6 +43,8 @@ type Config struct {
 	// Grace is how long running handlers have to finish when the router is stopped, unless the context of Stop ends earlier;
 	// [DefaultGrace] by default, which fits into the 30 seconds that orchestrators leave. Negative for none.
 	Grace time.Duration
+	// NoReplays switches off, for all routes, that dead letters come back to them; see [Options].NoReplays.
+	NoReplays bool
 	// Logger is told what somebody should know of; nothing by default. What becomes of each message is for [middleware.Logging].
 	Logger *slog.Logger
 }
@@ -84,7 +86,8 @@ type Options struct {
 	// Name is the route's name and its consumer group; the topic by default. Routes of one topic each have a name of their own.
 	// The IDs of outputs depend on it: a route that is given another name is a new group and sends its outputs anew.
 	Name string
-	// Concurrency is how many messages are handled at once, of different ordering keys; 1 by default.
+	// Concurrency is how many messages are handled at once, of different ordering keys, those that are replayed among the rest; 1 by
+	// default.
 	Concurrency int
 	// Middleware goes around the handler, inside the router's own; the first is outermost.
 	Middleware []es.Middleware
@@ -99,6 +102,17 @@ type Options struct {
 	Lease time.Duration
 	// Start is where a new group begins.
 	Start es.Start
+	// Paused adds the route as one that is paused: its group collects messages, and none is handled before [Router.Resume].
+	Paused bool
+	// NoReplays switches off that dead letters come back. By default a route that can make dead letters also subscribes to its
+	// [es.ReplayTopic], with its own name as the group: what is replayed goes through the same chain to the same handler, as the
+	// message that it was. That takes a Subscriber which can open any topic.
+	NoReplays bool
+	// MaxLag and MaxAge bound how far the route may be behind, in messages and by when the oldest of them was published; beyond one
+	// of them [Router.Health] says so. 0, the default, is no bound. They need a subscription that is an [es.Lagger]: without, the
+	// start fails with [es.ErrUnsupported].
+	MaxLag int64
+	MaxAge time.Duration
 	// MaxAttempts is how often a message is tried before it is a dead letter; that of the [Config] by default, negative for no
 	// bound.
 	MaxAttempts int
@@ -134,6 +148,10 @@ func (o Options) validate() error {
 		return es.Invalidf("route batch", "is %d messages; it takes 1 or more", o.Batch)
 	case o.Lease < 0:
 		return es.Invalidf("route lease", "is %v; it takes a duration above 0", o.Lease)
+	case o.MaxLag < 0:
+		return es.Invalidf("route lag", "is bounded by %d messages; it takes 1 or more, or 0 for no bound", o.MaxLag)
+	case o.MaxAge < 0:
+		return es.Invalidf("route lag", "is bounded by an age of %v; it takes a duration above 0, or 0 for no bound", o.MaxAge)
 	}
 	return validateMiddleware(o.Middleware)
 }

@@ -24,6 +24,26 @@
 // handler being called. When a dead letter cannot be sent, the message comes again after a backoff: nothing is lost. A route
 // whose topic is the dead stream makes no dead letters; what fails there is tried again without end.
 //
+// # Dead letters that come back
+//
+// A route that can make dead letters also subscribes to its [es.ReplayTopic], under the same name as its group, and takes back what
+// is replayed to it and to no other route: through the same chain, with the same options, by the same workers, so that
+// [Options].Concurrency holds for both together. The handler is shown the message that failed, as it was, with its own topic and
+// group; attempts count from 1, and when it fails for good again that is a new dead letter. Replays of one key keep their order among
+// themselves, as far as they are replayed in order; they come after what the topic brought meanwhile, and another process may handle
+// the two at once. What comes and is no replay of the route is a dead letter itself. [Options].NoReplays does without.
+//
+// # Handlers of Go values
+//
+// [On] makes a handler of a function that takes a Go type registered in an [es.Types], and [Switch] puts several of them, of a topic
+// that carries several names, on one route.
+//
+// # Routes while the router runs
+//
+// [Router.Pause] and [Router.Resume], [Router.StopRoute] and [Router.StartRoute], and [Router.AddRoute] are for one route and leave the
+// others alone. A route that is paused or stopped is no member of its group: other processes of the group get all of its messages.
+// [Router.Stats] and [Router.Lags] have the figures.
+//
 // # What handlers return
 //
 // Messages that a handler returns are sent by [Config].Emit before the message counts as handled, inside the chain, so that what

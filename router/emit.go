@@ -41,7 +41,7 @@ func (h *emitting) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, e
 		return nil, fmt.Errorf("route %q of topic %q returned %d messages, and the router has nowhere to send them; set Config.Emit",
 			h.route, h.topic, len(outputs))
 	}
-	if err := h.prepare(d, outputs); err != nil {
+	if err := h.prepare(ctx, d, outputs); err != nil {
 		return nil, err
 	}
 	if err := h.emit(ctx, outputs); err != nil {
@@ -51,9 +51,9 @@ func (h *emitting) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, e
 	return nil, nil
 }
 
-// prepare makes the outputs consequences of d, under derived IDs. They are the router's by now, but for an input that is
-// passed on and a message that is there twice, which get copies.
-func (h *emitting) prepare(d *es.Delivery, outputs []*es.Message) error {
+// prepare makes the outputs consequences of d, under derived IDs, with what middleware passes on to them. They are the router's by
+// now, but for an input that is passed on and a message that is there twice, which get copies.
+func (h *emitting) prepare(ctx context.Context, d *es.Delivery, outputs []*es.Message) error {
 	for i, m := range outputs {
 		if m == nil {
 			return fmt.Errorf("route %q of topic %q: the message that the handler returned at index %d is nil", h.route, h.topic, i)
@@ -64,5 +64,8 @@ func (h *emitting) prepare(d *es.Delivery, outputs []*es.Message) error {
 		outputs[i].ID = es.DeriveID(d.ID, h.route, i)
 	}
 	d.Caused(outputs...)
+	if origin, ok := es.OriginFrom(ctx); ok && len(origin.Metadata) > 0 {
+		es.Origin{Metadata: origin.Metadata}.Stamp(outputs...)
+	}
 	return nil
 }

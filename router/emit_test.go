@@ -56,6 +56,44 @@ func TestOutputsAreConsequencesUnderDerivedIDs(t *testing.T) {
 	})
 }
 
+// TestOutputsGetTheMetadataOfTheOrigin that middleware put into the context, unless they have their own; nothing else of it.
+func TestOutputsGetTheMetadataOfTheOrigin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, sent := newBroker(t), &outbox{}
+		input := message("order-1", "Ordered")
+		input.CorrelationID = "conversation"
+		b.publish(input)
+		passOn := func(next es.Handler) es.Handler {
+			return es.HandlerFunc(func(ctx context.Context, d *es.Delivery) ([]*es.Message, error) {
+				o := es.Origin{CorrelationID: "other", CausationID: "other", Metadata: map[string]string{"tenant": "acme", "user": "u"}}
+				return next.Handle(es.WithOrigin(ctx, o), d)
+			})
+		}
+		own := map[string]string{"tenant": "own"}
+		r := begin(t, b, Config{Emit: sent.emit}, Options{Middleware: []es.Middleware{passOn}}, func(context.Context, *es.Delivery) ([]*es.Message, error) {
+			second := message("x-1", "B")
+			second.Metadata = own
+			return []*es.Message{message("x-1", "A"), second}, nil
+		})
+		synctest.Wait()
+		halt(t, r)
+		msgs := sent.sent()
+		if len(msgs) != 2 {
+			t.Fatalf("%d messages were sent", len(msgs))
+		}
+		for i, tenant := range []string{"acme", "own"} {
+			m := msgs[i]
+			if m.Metadata["tenant"] != tenant || m.Metadata["user"] != "u" || m.CorrelationID != "conversation" || m.CausationID != input.ID.String() {
+				t.Errorf("output %d is %+v", i, m)
+			}
+		}
+		if len(own) != 1 {
+			t.Error("the handler's own map was changed")
+		}
+	})
+}
+
 func TestOutputsThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	sent := &outbox{}

@@ -89,3 +89,76 @@ func Example_deadLetters() {
 	// Ordered failed in shipping: this order makes no sense
 	// <nil>
 }
+
+type itemAdded struct {
+	SKU   string `json:"sku"`
+	Count int    `json:"count"`
+}
+
+type itemRemoved struct {
+	SKU string `json:"sku"`
+}
+
+// Handlers of Go values, several on one route. What no case takes is skipped.
+func ExampleOn() {
+	types := es.NewTypes()
+	es.Register[itemAdded](types, "ItemAdded")
+	es.Register[itemRemoved](types, "ItemRemoved")
+	handler := router.Switch(
+		router.On(types, func(_ context.Context, e itemAdded, _ *es.Delivery) ([]*es.Message, error) {
+			fmt.Println("got", e.Count, "of", e.SKU)
+			return nil, nil
+		}),
+		router.On(types, func(_ context.Context, e itemRemoved, d *es.Delivery) ([]*es.Message, error) {
+			fmt.Println("lost", e.SKU, "at attempt", d.Attempt)
+			return nil, nil
+		}),
+	)
+
+	// A router calls it; here we do.
+	for _, event := range []any{itemAdded{SKU: "A1", Count: 3}, itemRemoved{SKU: "A1"}} {
+		m, err := types.Encode("item-A1", event)
+		if err != nil {
+			panic(err)
+		}
+		if _, err := handler.Handle(context.Background(), &es.Delivery{Message: m, Attempt: 1}); err != nil {
+			panic(err)
+		}
+	}
+	// Output:
+	// got 3 of A1
+	// lost A1 at attempt 1
+}
+
+// A route is paused and goes on later; its messages wait, here or in other processes of the group.
+func ExampleRouter_Pause() {
+	broker, err := memory.NewPubSub(memory.PubSubConfig{})
+	if err != nil {
+		panic(err)
+	}
+	defer broker.Close()
+	r, err := router.New(router.Config{Subscriber: broker})
+	if err != nil {
+		panic(err)
+	}
+	ctx, handled := context.Background(), make(chan string)
+	handler := es.HandlerFunc(func(_ context.Context, d *es.Delivery) ([]*es.Message, error) {
+		handled <- d.Name
+		return nil, nil
+	})
+	err = errors.Join(
+		r.Route("order", handler, router.Options{Name: "mailer"}),
+		r.Start(ctx),
+		r.Pause("order", "mailer"),
+		broker.Publish(ctx, es.ToCategory(es.NewMessage("order-7", "Ordered", []byte(`{}`)))...),
+	)
+	fmt.Println(r.Stats()[0].State, err)
+	fmt.Println(r.Resume(ctx, "order", "mailer"))
+	fmt.Println(<-handled, r.Stats()[0].State)
+	fmt.Println(r.Stop(ctx))
+	// Output:
+	// paused <nil>
+	// <nil>
+	// Ordered running
+	// <nil>
+}

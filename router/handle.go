@@ -31,101 +31,101 @@ const (
 )
 
 // count adds an outcome to the figures.
-func (rt *route) count(out outcome) {
+func (l *lane) count(out outcome) {
 	switch out.reason {
 	case handled:
-		rt.stats.Handled++
+		l.stats.Handled++
 	case skipped:
-		rt.stats.Skipped++
+		l.stats.Skipped++
 	case failed:
-		rt.stats.Failed++
+		l.stats.Failed++
 	case busy:
-		rt.stats.Busy++
+		l.stats.Busy++
 	case dead:
-		rt.stats.Dead++
+		l.stats.Dead++
 	case stopped:
-		rt.stats.Released++
-		rt.brokenOff++
+		l.stats.Released++
+		l.brokenOff++
 	}
 }
 
 // handle runs a delivery through the chain, unless it is not fit for that.
-func (rt *route) handle(ctx context.Context, d *es.Delivery) outcome {
+func (l *lane) handle(ctx context.Context, d *es.Delivery) outcome {
 	switch {
 	case d.Err != nil:
-		return rt.bury(ctx, d, fmt.Errorf("the message could not be decoded: %w", d.Err))
-	case rt.opts.MaxAttempts > 0 && d.Attempt > rt.opts.MaxAttempts && rt.canBury():
-		return rt.bury(ctx, d, fmt.Errorf("%w: this is attempt %d, and there are %d; an earlier one did not end",
-			es.ErrAttemptsExhausted, d.Attempt, rt.opts.MaxAttempts))
+		return l.bury(ctx, d, fmt.Errorf("the message could not be decoded: %w", d.Err))
+	case l.opts.MaxAttempts > 0 && d.Attempt > l.opts.MaxAttempts && l.canBury():
+		return l.bury(ctx, d, fmt.Errorf("%w: this is attempt %d, and there are %d; an earlier one did not end",
+			es.ErrAttemptsExhausted, d.Attempt, l.opts.MaxAttempts))
 	}
-	if err := rt.call(ctx, d); err != nil {
-		return rt.judge(ctx, d, err)
+	if err := l.call(ctx, d); err != nil {
+		return l.judge(ctx, d, err)
 	}
 	return outcome{}
 }
 
 // call runs the chain, and makes a panic an error.
-func (rt *route) call(ctx context.Context, d *es.Delivery) (err error) {
+func (l *lane) call(ctx context.Context, d *es.Delivery) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = &es.PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
-	stray, err := rt.chain.Handle(ctx, d)
+	stray, err := l.chain.Handle(ctx, d)
 	if err == nil && len(stray) > 0 { // those of the handler have been sent
 		return fmt.Errorf("route %q of topic %q: middleware returned %d messages of its own, which nothing sends; only a handler can",
-			rt.name, rt.topic, len(stray))
+			l.name, l.topic, len(stray))
 	}
 	return err
 }
 
 // judge decides about a delivery whose handler returned an error.
-func (rt *route) judge(ctx context.Context, d *es.Delivery, err error) outcome {
+func (l *lane) judge(ctx context.Context, d *es.Delivery, err error) outcome {
 	verdict, delay := es.Judge(err)
 	if verdict == es.VerdictSkip {
 		if reason := errors.Unwrap(err); reason != nil {
-			rt.tell(ctx, slog.LevelDebug, "message skipped", d, reason)
+			l.tell(ctx, slog.LevelDebug, "message skipped", d, reason)
 		}
 		return outcome{answer: ack, reason: skipped}
 	}
-	if rt.handlers.Err() != nil {
+	if l.handlers.Err() != nil {
 		return outcome{answer: release, reason: stopped}
 	}
 	switch verdict {
 	case es.VerdictBusy:
 		return outcome{answer: park, delay: delay, reason: busy}
 	case es.VerdictDead:
-		return rt.bury(ctx, d, err)
+		return l.bury(ctx, d, err)
 	case es.VerdictFailed:
-		delay = rt.config.Backoff.Delay(d.Attempt)
+		delay = l.config.Backoff.Delay(d.Attempt)
 	case es.VerdictDone, es.VerdictSkip, es.VerdictRetry: // the delay is the handler's
 	}
-	if rt.opts.MaxAttempts > 0 && d.Attempt >= rt.opts.MaxAttempts && rt.canBury() {
-		return rt.bury(ctx, d, fmt.Errorf("%w: all %d have failed: %w", es.ErrAttemptsExhausted, d.Attempt, err))
+	if l.opts.MaxAttempts > 0 && d.Attempt >= l.opts.MaxAttempts && l.canBury() {
+		return l.bury(ctx, d, fmt.Errorf("%w: all %d have failed: %w", es.ErrAttemptsExhausted, d.Attempt, err))
 	}
-	rt.tell(ctx, slog.LevelDebug, "message failed and is tried again", d, err)
+	l.tell(ctx, slog.LevelDebug, "message failed and is tried again", d, err)
 	return outcome{answer: nack, delay: delay, reason: failed}
 }
 
 // canBury tells whether there is a place for dead letters.
-func (rt *route) canBury() bool { return !rt.toDead && rt.config.DeadLetter != nil }
+func (s *spec) canBury() bool { return !s.toDead && s.config.DeadLetter != nil }
 
 // bury sends a delivery to the dead stream. When that cannot be, it comes again after a while.
-func (rt *route) bury(ctx context.Context, d *es.Delivery, cause error) outcome {
-	err := rt.sendDeadLetter(ctx, d, cause)
-	rt.mu.Lock()
-	rt.deadErr = err
-	rt.mu.Unlock()
+func (l *lane) bury(ctx context.Context, d *es.Delivery, cause error) outcome {
+	err := l.sendDeadLetter(ctx, d, cause)
+	l.mu.Lock()
+	l.deadErr = err
+	l.mu.Unlock()
 	if err == nil {
-		rt.tell(ctx, slog.LevelWarn, "message went to the dead stream", d, cause)
+		l.tell(ctx, slog.LevelWarn, "message went to the dead stream", d, cause)
 		return outcome{answer: ack, reason: dead}
 	}
-	if rt.handlers.Err() != nil {
+	if l.handlers.Err() != nil {
 		return outcome{answer: release, reason: stopped}
 	}
-	rt.tell(ctx, slog.LevelError, "message failed for good and its dead letter could not be sent; trying again",
+	l.tell(ctx, slog.LevelError, "message failed for good and its dead letter could not be sent; trying again",
 		d, errors.Join(cause, err))
-	return outcome{answer: nack, delay: rt.config.Backoff.Delay(d.Attempt), reason: failed}
+	return outcome{answer: nack, delay: l.config.Backoff.Delay(d.Attempt), reason: failed}
 }
 
 var (
@@ -133,14 +133,14 @@ var (
 	errNoDeadLetters   = errors.New("the router has nowhere to send dead letters; set Config.Emit or Config.DeadLetter")
 )
 
-func (rt *route) sendDeadLetter(ctx context.Context, d *es.Delivery, cause error) (err error) {
+func (l *lane) sendDeadLetter(ctx context.Context, d *es.Delivery, cause error) (err error) {
 	switch {
-	case rt.toDead:
+	case l.toDead:
 		return errDeadLetterRoute
-	case rt.config.DeadLetter == nil:
+	case l.config.DeadLetter == nil:
 		return errNoDeadLetters
 	}
-	letter, err := es.NewDeadLetter(rt.config.DeadStream, rt.name, d, cause)
+	letter, err := es.NewDeadLetter(l.config.DeadStream, l.name, d, cause)
 	if err != nil {
 		return err
 	}
@@ -149,18 +149,18 @@ func (rt *route) sendDeadLetter(ctx context.Context, d *es.Delivery, cause error
 			err = &es.PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
-	if err := rt.config.DeadLetter(ctx, []*es.Message{letter}); err != nil && !errors.Is(err, es.ErrDuplicate) {
+	if err := l.config.DeadLetter(ctx, []*es.Message{letter}); err != nil && !errors.Is(err, es.ErrDuplicate) {
 		return fmt.Errorf("send dead letter: %w", err)
 	}
 	return nil // a duplicate was sent before, and its delivery was not acknowledged
 }
 
 // tell logs what became of a delivery.
-func (rt *route) tell(ctx context.Context, level slog.Level, text string, d *es.Delivery, err error) {
-	if !rt.log.Enabled(ctx, level) {
+func (l *lane) tell(ctx context.Context, level slog.Level, text string, d *es.Delivery, err error) {
+	if !l.log.Enabled(ctx, level) {
 		return
 	}
-	rt.log.LogAttrs(ctx, level, text, //nolint:sloglint // the callers have constant texts
+	l.log.LogAttrs(ctx, level, text, //nolint:sloglint // the callers have constant texts
 		slog.String("id", d.ID.String()), slog.String("name", d.Name), slog.String("stream", d.Stream), slog.Int64("position", d.Position),
 		slog.Int("attempt", d.Attempt), slog.Any("error", err))
 }

@@ -11,97 +11,96 @@ import (
 // parked is a busy message that waits to be given back. Its key waits with it, because the subscription does not hand out a key
 // whose messages are not all answered.
 type parked struct {
+	intake   *intake
 	d        es.Delivery
 	due      time.Time
 	extendAt time.Time // zero: its lease does not end
 }
 
-// maxParked bounds how many busy messages a route keeps; then the one whose time comes next is given back early. While the
+// maxParked bounds how many busy messages a lane keeps; then the one whose time comes next is given back early. While the
 // subscription takes nothing back there may be twice as many.
 const maxParked = 1024
 
 // flushAfter is how long an acknowledgement may wait for the rest of its batch.
 const flushAfter = 5 * time.Millisecond
 
-// keep looks after the route until all its deliveries are answered and its workers are gone, and closes the subscription.
-func (rt *route) keep() {
+// keep looks after the lane until all its deliveries are answered and its workers are gone, and closes the subscriptions.
+func (l *lane) keep() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	room := &answers{}
 	var flushAt time.Time // when acknowledgements that wait are given; zero: none wait
-	ended := rt.answers.Done()
+	ended := l.answers.Done()
 	for {
-		rt.mu.Lock()
+		l.mu.Lock()
 		now := time.Now()
-		if rt.stopping {
-			rt.releaseQueued()
+		if l.stopping {
+			l.releaseQueued()
 		}
-		if rt.flushDue && flushAt.IsZero() {
+		if l.flushDue && flushAt.IsZero() {
 			flushAt = now.Add(flushAfter)
 		}
 		waited := !flushAt.IsZero() && !now.Before(flushAt)
 		if waited {
-			rt.flushDue, flushAt = false, time.Time{}
+			l.flushDue, flushAt = false, time.Time{}
 		}
-		again := !rt.retryAt.IsZero() && !now.Before(rt.retryAt)
+		again := !l.retryAt.IsZero() && !now.Before(l.retryAt)
 		if again {
-			rt.retryAt = time.Time{}
+			l.retryAt = time.Time{}
 		}
-		if waited || again || rt.stopping && rt.retryAt.IsZero() || rt.answers.Err() != nil {
-			rt.flush(room)
+		if waited || again || l.stopping && l.retryAt.IsZero() || l.answers.Err() != nil {
+			l.flush(room)
 		}
-		rt.extend(now)
-		rt.unpark(now)
-		if rt.stopping && rt.workers == 0 && len(rt.inHand) == 0 && len(rt.parked) == 0 {
-			rt.mu.Unlock()
+		l.extend(now)
+		l.unpark(now)
+		if l.stopping && l.workers == 0 && len(l.inHand) == 0 && len(l.parked) == 0 {
+			l.mu.Unlock()
 			break
 		}
-		rt.due = rt.nextDue(flushAt)
+		l.due = l.nextDue(flushAt)
 		var due <-chan time.Time
-		if !rt.due.IsZero() {
-			timer.Reset(time.Until(rt.due))
+		if !l.due.IsZero() {
+			timer.Reset(time.Until(l.due))
 			due = timer.C
 		}
-		rt.mu.Unlock()
+		l.mu.Unlock()
 
 		select {
-		case <-rt.wake:
+		case <-l.wake:
 		case <-due:
 		case <-ended:
 			ended = nil
 		}
 	}
-	if err := rt.sub.Close(); err != nil {
-		rt.log.Warn("the subscription could not be closed", "error", err)
-	}
+	l.close()
 }
 
 // nextDue returns when there is something to do next; zero when not before somebody says so.
-func (rt *route) nextDue(flushAt time.Time) time.Time {
+func (l *lane) nextDue(flushAt time.Time) time.Time {
 	due := flushAt
 	earlier := func(t time.Time) {
 		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
 			due = t
 		}
 	}
-	earlier(rt.retryAt)
-	for _, b := range rt.inHand {
+	earlier(l.retryAt)
+	for _, b := range l.inHand {
 		earlier(b.extendAt)
 	}
-	for i := range rt.parked {
-		earlier(rt.parked[i].due)
-		earlier(rt.parked[i].extendAt)
+	for i := range l.parked {
+		earlier(l.parked[i].due)
+		earlier(l.parked[i].extendAt)
 	}
 	return due
 }
 
 // releaseQueued gives back what no handler has begun with.
-func (rt *route) releaseQueued() {
-	for _, q := range rt.table {
+func (l *lane) releaseQueued() {
+	for _, q := range l.table {
 		for ; q != nil; q = q.next {
 			q.unlink(func(it *item) bool {
-				rt.stats.Released++
-				rt.resolve(it, release, 0)
+				l.stats.Released++
+				l.resolve(it, release, 0)
 				return true
 			})
 		}
@@ -109,29 +108,39 @@ func (rt *route) releaseQueued() {
 }
 
 // park keeps a busy message until its time comes.
-func (rt *route) park(it *item) {
+func (l *lane) park(it *item) {
 	const most = 365 * 24 * time.Hour // so that the sum is a time
 	now := time.Now()
-	p := parked{d: *it.delivery(), due: now.Add(min(it.delay, most)), extendAt: it.batch.extendAt}
-	if len(rt.parked) >= maxParked {
+	p := parked{intake: it.batch.intake, d: *it.received(), due: now.Add(min(it.delay, most)), extendAt: it.batch.extendAt}
+	if len(l.parked) >= maxParked {
 		soonest := &p
-		for i := range rt.parked {
-			if other := &rt.parked[i]; other.due.After(now) && other.due.Before(soonest.due) {
+		for i := range l.parked {
+			if other := &l.parked[i]; other.due.After(now) && other.due.Before(soonest.due) {
 				soonest = other
 			}
 		}
 		soonest.due = now
 	}
-	rt.parked = append(rt.parked, p)
-	rt.wakeKeeper()
+	l.parked = append(l.parked, p)
+	l.wakeKeeper()
 }
 
-// unpark gives those busy messages back whose time has come, all when the route stops.
-func (rt *route) unpark(now time.Time) {
+// unpark gives those busy messages back whose time has come, all when the lane stops.
+func (l *lane) unpark(now time.Time) {
+	if len(l.parked) == 0 {
+		return
+	}
+	for _, in := range l.intakes {
+		in.unpark(now)
+	}
+}
+
+func (in *intake) unpark(now time.Time) {
+	l := in.lane
 	var due []es.Delivery
 	var waited []parked
-	rt.parked = slices.DeleteFunc(rt.parked, func(p parked) bool {
-		if !rt.stopping && now.Before(p.due) {
+	l.parked = slices.DeleteFunc(l.parked, func(p parked) bool {
+		if p.intake != in || !l.stopping && now.Before(p.due) {
 			return false
 		}
 		due, waited = append(due, p.d), append(waited, p)
@@ -140,20 +149,20 @@ func (rt *route) unpark(now time.Time) {
 	if len(due) == 0 {
 		return
 	}
-	rt.unparking = len(due)
-	rt.mu.Unlock()
-	err := rt.sub.Release(rt.answers, due)
-	rt.mu.Lock()
-	rt.unparking = 0
+	l.unparking = len(due)
+	l.mu.Unlock()
+	err := in.sub.Release(l.answers, due)
+	l.mu.Lock()
+	l.unparking = 0
 	for i := range due {
 		switch err := es.Of(err, i); {
 		case err == nil:
-		case errors.Is(err, es.ErrLeaseLost), errors.Is(err, es.ErrClosed), rt.answers.Err() != nil:
-			rt.lose(&due[i], err)
+		case errors.Is(err, es.ErrLeaseLost), errors.Is(err, es.ErrClosed), l.answers.Err() != nil:
+			l.lose(&due[i], err)
 		default:
-			rt.failedAnswer(err)
-			waited[i].due = rt.retryAt
-			rt.parked = append(rt.parked, waited[i])
+			l.failedAnswer(err)
+			waited[i].due = l.retryAt
+			l.parked = append(l.parked, waited[i])
 		}
 	}
 }
@@ -165,12 +174,19 @@ type held struct {
 }
 
 // extend prolongs the leases of what has been in hand for a third of a lease.
-func (rt *route) extend(now time.Time) {
+func (l *lane) extend(now time.Time) {
+	for _, in := range l.intakes {
+		in.extend(now)
+	}
+}
+
+func (in *intake) extend(now time.Time) {
+	l := in.lane
 	var ds []es.Delivery
 	var helds []held
-	third := rt.opts.Lease / 3
-	for _, b := range rt.inHand {
-		if b.extendAt.IsZero() || now.Before(b.extendAt) {
+	third := l.opts.Lease / 3
+	for _, b := range l.inHand {
+		if b.intake != in || b.extendAt.IsZero() || now.Before(b.extendAt) {
 			continue
 		}
 		b.extendAt = now.Add(third)
@@ -181,9 +197,9 @@ func (rt *route) extend(now time.Time) {
 			}
 		}
 	}
-	for i := range rt.parked {
-		p := &rt.parked[i]
-		if !p.extendAt.IsZero() && !now.Before(p.extendAt) {
+	for i := range l.parked {
+		p := &l.parked[i]
+		if p.intake == in && !p.extendAt.IsZero() && !now.Before(p.extendAt) {
 			p.extendAt = now.Add(third)
 			ds = append(ds, p.d)
 		}
@@ -191,19 +207,19 @@ func (rt *route) extend(now time.Time) {
 	if len(ds) == 0 {
 		return
 	}
-	rt.mu.Unlock()
-	err := rt.sub.Extend(rt.answers, ds)
-	rt.mu.Lock()
+	l.mu.Unlock()
+	err := in.sub.Extend(l.answers, ds)
+	l.mu.Lock()
 	if err == nil {
 		return
 	}
-	rt.log.Warn("leases of messages in hand could not all be prolonged", "error", err)
+	l.log.Warn("leases of messages in hand could not all be prolonged", "error", err)
 	for i, h := range helds {
 		err := es.Of(err, i)
 		switch {
 		case err == nil || h.it.batch.gen != h.gen:
 		case errors.Is(err, es.ErrLeaseLost):
-			rt.overdue(h.it, err)
+			l.overdue(h.it, err)
 		default: // try again well before the lease ends
 			h.it.batch.extendAt = now.Add(third / 4)
 		}
@@ -212,17 +228,17 @@ func (rt *route) extend(now time.Time) {
 
 // overdue drops a delivery that was, or will be, handed to somebody else. When its handler runs already nothing can be done
 // about that; what it returns is not answered.
-func (rt *route) overdue(it *item, err error) {
+func (l *lane) overdue(it *item, err error) {
 	switch it.state {
 	case queued:
 		it.queue.unlink(func(other *item) bool { return other == it })
-		rt.offer(it.queue)
-		rt.lose(it.delivery(), err)
+		l.offer(it.queue)
+		l.lose(it.delivery(), err)
 		it.batch.unsettled--
 		it.state = answered
-		rt.leave(it.batch)
+		l.leave(it.batch)
 	case running:
-		rt.lose(it.delivery(), err)
+		l.lose(it.delivery(), err)
 		it.lost = true
 	case settled, answering, answered: // its answer will tell, or has told
 	}

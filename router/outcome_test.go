@@ -171,7 +171,7 @@ func TestVerdicts(t *testing.T) {
 					t.Errorf("%d dead letters were sent, not %d", got, test.stats.Dead)
 				}
 				want := test.stats
-				want.Topic, want.Name = "order", "order"
+				want.Topic, want.Name, want.State = "order", "order", Stopped
 				if got := r.Stats()[0]; got != want {
 					t.Errorf("stats are %+v, not %+v", got, want)
 				}

@@ -4,29 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// Router runs routes. It is an [es.Component]. Make one with [New], add middleware and routes, and start it once.
+// Router runs routes. It is an [es.Component]. Make one with [New], add middleware and routes, and start it once. All of its methods
+// may be called by several goroutines.
 type Router struct {
 	config Config
 
-	mu         sync.Mutex
+	mu         sync.Mutex // is not held when that of a lane is taken
 	state      phase
 	middleware []es.Middleware
 	routes     []*route
 	err        error
-	brokenOff  int // how many handlers were broken off; known when done is closed
+	brokenOff  int            // how many handlers were broken off; known when done is closed
+	opening    sync.WaitGroup // those who subscribe a route while the router runs
 
-	started   chan struct{} // closed when Start has returned
-	end       chan struct{} // closed when the work is to end
-	hurry     chan struct{} // closed when running handlers are to be broken off
-	hurryOnce sync.Once
-	done      chan struct{}
+	base     context.Context    //nolint:containedctx // that of Start, without its end; set when the router runs
+	life     context.Context    //nolint:containedctx // ends when the router is to end
+	endLife  context.CancelFunc // ends it
+	patience context.Context    //nolint:containedctx // ends when running handlers are to be broken off
+	hurry    context.CancelFunc // ends it
+	started  chan struct{}      // closed when Start has returned
+	done     chan struct{}
 }
 
 var _ es.Component = (*Router)(nil)
@@ -47,9 +49,10 @@ func New(c Config) (*Router, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	return &Router{
-		config: c, started: make(chan struct{}), end: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}),
-	}, nil
+	r := &Router{config: c, started: make(chan struct{}), done: make(chan struct{})}
+	r.life, r.endLife = context.WithCancel(context.Background())
+	r.patience, r.hurry = context.WithCancel(context.Background())
+	return r, nil
 }
 
 // Name returns the router's name.
@@ -70,41 +73,27 @@ func (r *Router) Use(middleware ...es.Middleware) error {
 	return nil
 }
 
-// Route adds a route: the messages of a topic go to a handler. Several routes may share a topic if their names differ; each sees
-// all of its messages. [es.ErrInvalid] for a name that is taken, an option that breaks a rule, and after the start.
+// Route adds a route: the messages of a topic go to a handler, which is an [es.Handler] of any kind or made by [On] or [Switch].
+// Several routes may share a topic if their names differ; each sees all of its messages. [es.ErrInvalid] for a name that is taken,
+// an option that breaks a rule, and after the start, when it is [Router.AddRoute].
 func (r *Router) Route(topic string, handler es.Handler, o Options) error {
-	if err := es.ValidateName("topic", topic); err != nil {
+	rt, err := r.newRoute(topic, handler, o)
+	if err != nil {
 		return err
 	}
-	if handler == nil {
-		return es.Invalidf("handler", "of topic %q is nil", topic)
-	}
-	o = o.withDefaults(topic, r.config)
-	if err := o.validate(); err != nil {
-		return err
-	}
-	o.Middleware = slices.Clone(o.Middleware)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.state != building {
-		return es.Invalidf("route", "%q of topic %q was added after the start of router %q; call Route before", o.Name, topic, r.config.Name)
+		return es.Invalidf("route", "%q of topic %q was added after the start of router %q; call Route before, or AddRoute",
+			rt.name, topic, r.config.Name)
 	}
-	for _, other := range r.routes {
-		if other.topic == topic && other.name == o.Name {
-			return es.Invalidf("route", "%q of topic %q is there already; two routes of a topic take two names", o.Name, topic)
-		}
-	}
-	r.routes = append(r.routes, &route{
-		topic: topic, name: o.Name, config: r.config, opts: o, handler: handler, onClosed: r.fail,
-		log:    r.config.Logger.With("router", r.config.Name, "topic", topic, "group", o.Name),
-		toDead: topic == r.config.DeadStream || topic == es.Category(r.config.DeadStream),
-	})
-	return nil
+	return r.add(rt)
 }
 
 // Start subscribes every route, in the order in which they were added, and begins to handle messages. The context is for that
-// only, but for its values, which handlers see. When a subscription fails, those before it are closed and the router has ended.
-// [es.ErrInvalid] for a router that has no route or was started before.
+// only, but for its values, which handlers see. A route that is paused is subscribed for a moment, so that its group is known and
+// collects what is published. When a subscription fails, those before it are closed and the router has ended. [es.ErrInvalid] for
+// a router that has no route or was started before.
 func (r *Router) Start(ctx context.Context) error {
 	r.mu.Lock()
 	if r.state != building {
@@ -118,102 +107,106 @@ func (r *Router) Start(ctx context.Context) error {
 	r.state = starting
 	r.mu.Unlock()
 	defer close(r.started)
-	err := r.subscribe(ctx)
+	lanes, err := r.subscribe(ctx)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		r.state = ended
-		close(r.done)
+		r.ended()
 		return fmt.Errorf("start router %q: %w", r.config.Name, err)
 	}
 	r.state = runs
-	r.run(context.WithoutCancel(ctx))
+	r.base = context.WithoutCancel(ctx)
+	for i, l := range lanes {
+		if l != nil {
+			r.run(r.routes[i], l)
+		}
+	}
+	go r.untilEnd() //nolint:contextcheck // it lives until the router is stopped, and ctx is for starting
 	return nil
 }
 
-func (r *Router) subscribe(ctx context.Context) error {
+// subscribe returns a lane for each route that is to work, and nil for the others.
+func (r *Router) subscribe(ctx context.Context) ([]*lane, error) {
+	lanes := make([]*lane, len(r.routes))
 	for i, rt := range r.routes {
-		if err := rt.start(ctx, r.config.Subscriber, r.middleware); err != nil {
-			errs := []error{fmt.Errorf("route %q of topic %q: %w", rt.name, rt.topic, err)}
-			for _, before := range r.routes[:i] {
-				errs = append(errs, before.sub.Close())
+		err := rt.link(r.middleware)
+		if err == nil && rt.state != Stopped {
+			lanes[i], err = rt.open(ctx, r.fail)
+		}
+		if err != nil {
+			for _, before := range lanes[:i] {
+				if before != nil {
+					before.close()
+				}
 			}
-			return errors.Join(errs...)
+			return nil, fmt.Errorf("route %q of topic %q: %w", rt.name, rt.topic, err)
+		}
+		if rt.state == Paused {
+			lanes[i].close()
+			lanes[i] = nil
 		}
 	}
-	return nil
+	return lanes, nil
 }
 
-// run starts all goroutines. The last of them to end is that of finish, which closes done.
-func (r *Router) run(ctx context.Context) {
-	receiving, stopReceiving := context.WithCancel(ctx)
-	handlers, breakOff := context.WithCancelCause(ctx)
-	answers, giveUp := context.WithCancel(ctx)
-	var goroutines sync.WaitGroup
+// run has a lane work for a route. The mutex is held.
+func (r *Router) run(rt *route, l *lane) {
+	rt.lane, rt.state = l, Running
+	l.run(r.base, func(l *lane) { r.gone(rt, l) })
+}
+
+// gone notes that a lane has ended.
+func (r *Router) gone(rt *route, l *lane) {
+	done := l.snapshot()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rt.past.add(done)
+	rt.lane = nil
+}
+
+// untilEnd waits until the router is to end, and ends it: all lanes at once, with one grace period.
+func (r *Router) untilEnd() {
+	<-r.life.Done()
+	r.opening.Wait() // nothing new is opened any more
+	r.mu.Lock()
+	var lanes []*lane
 	for _, rt := range r.routes {
-		rt.run(receiving, handlers, answers, goroutines.Go)
-	}
-	idle := make(chan struct{})
-	go func() {
-		goroutines.Wait()
-		close(idle)
-	}()
-	go func() {
-		<-r.end
-		for _, rt := range r.routes {
-			rt.stop()
+		rt.state = Stopped
+		if rt.lane != nil {
+			lanes = append(lanes, rt.lane)
 		}
-		stopReceiving()
-		r.await(idle, breakOff, giveUp)
-		breakOff(ErrStopped)
-		giveUp()
-		r.finish()
-	}()
-}
-
-// answerPatience is how long the subscription has to take the last answers when the grace period is over and the last handler has
-// returned.
-const answerPatience = 5 * time.Second
-
-// await waits until every goroutine of the routes has ended: by itself within the grace period, and with its context ended
-// after that.
-func (r *Router) await(idle <-chan struct{}, breakOff context.CancelCauseFunc, giveUp context.CancelFunc) {
-	grace := time.NewTimer(max(r.config.Grace, 0))
-	defer grace.Stop()
-	select {
-	case <-idle:
-		return
-	case <-grace.C:
-	case <-r.hurry:
 	}
-	breakOff(ErrStopped)
-	for _, rt := range r.routes {
-		<-rt.quiet // however long that takes: what its handler did is to be acknowledged, and its lease to be held until then
+	r.mu.Unlock()
+	patience, cancel := context.WithTimeout(r.patience, max(r.config.Grace, 0))
+	defer cancel()
+	for _, l := range lanes {
+		l.stop()
 	}
-	patience := time.NewTimer(answerPatience)
-	defer patience.Stop()
-	select {
-	case <-idle:
-		return
-	case <-patience.C:
+	var ends sync.WaitGroup
+	for _, l := range lanes {
+		ends.Go(func() { l.end(patience.Done()) })
 	}
-	r.config.Logger.Warn("the subscription does not take the last answers; giving up", "router", r.config.Name)
-	giveUp()
-	<-idle
-}
+	ends.Wait()
 
-func (r *Router) finish() {
 	broken := 0
-	for _, rt := range r.routes {
-		rt.mu.Lock()
-		broken += rt.brokenOff
-		rt.mu.Unlock()
+	for _, l := range lanes {
+		broken += l.broken()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state = ended
 	r.brokenOff = broken
+	r.ended()
+}
+
+// ended notes that nothing works any more. The mutex is held.
+func (r *Router) ended() {
+	r.state = ended
+	for _, rt := range r.routes {
+		rt.state = Stopped
+	}
+	r.endLife()
+	r.hurry()
 	close(r.done)
 }
 
@@ -226,7 +219,7 @@ func (r *Router) fail(err error) {
 	}
 	r.err = err
 	r.state = ending
-	close(r.end)
+	r.endLife()
 }
 
 // Stop ends the work in two phases. First no more messages are received, those that no handler has begun with are given back,
@@ -241,7 +234,7 @@ func (r *Router) Stop(ctx context.Context) error {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		r.hurryOnce.Do(func() { close(r.hurry) })
+		r.hurry()
 		<-r.done
 	}
 	r.mu.Lock()
@@ -249,12 +242,7 @@ func (r *Router) Stop(ctx context.Context) error {
 	if r.brokenOff == 0 {
 		return nil
 	}
-	reason := ctx.Err()
-	if reason == nil {
-		reason = context.DeadlineExceeded
-	}
-	return fmt.Errorf("stop router %q: %d handlers were broken off, their messages will be delivered again: %w",
-		r.config.Name, r.brokenOff, reason)
+	return fmt.Errorf("stop router %q: %w", r.config.Name, brokenOff(ctx, r.brokenOff))
 }
 
 // requestEnd sets off the end of a router that runs. One that is being started is waited for.
@@ -268,11 +256,10 @@ func (r *Router) requestEnd() {
 	defer r.mu.Unlock()
 	switch r.state {
 	case building:
-		r.state = ended
-		close(r.done)
+		r.ended()
 	case runs:
 		r.state = ending
-		close(r.end)
+		r.endLife()
 	case starting, ending, ended:
 	}
 }
@@ -303,26 +290,34 @@ func (r *Router) Err() error {
 	return r.err
 }
 
-// Health is nil while the router runs and each route receives, answers, and gets rid of its dead letters. Otherwise it says what
-// is wrong.
-func (r *Router) Health(context.Context) error {
+// Health is nil while the router runs and each of its routes that runs receives, answers, gets rid of its dead letters, and lags less
+// than its bound ([Options].MaxLag and MaxAge). Otherwise it says what is wrong. A route that was paused or stopped is as somebody
+// wants it, and does not make the router unhealthy.
+func (r *Router) Health(ctx context.Context) error {
 	r.mu.Lock()
-	state, err, routes := r.state, r.err, r.routes
+	state, err := r.state, r.err
 	r.mu.Unlock()
 	if state != runs {
 		return errors.Join(fmt.Errorf("router %q is not running", r.config.Name), err)
 	}
 	var errs []error
-	for _, rt := range routes {
-		if err := rt.health(); err != nil {
-			errs = append(errs, fmt.Errorf("route %q of topic %q: %w", rt.name, rt.topic, err))
+	for _, l := range r.working() {
+		if err := l.health(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("route %q of topic %q: %w", l.name, l.topic, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (rt *route) health() error {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	return errors.Join(rt.receiveErr, rt.answerErr, rt.deadErr)
+// working returns the lanes of the routes that run.
+func (r *Router) working() []*lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lanes []*lane
+	for _, rt := range r.routes {
+		if rt.state == Running && rt.lane != nil {
+			lanes = append(lanes, rt.lane)
+		}
+	}
+	return lanes
 }

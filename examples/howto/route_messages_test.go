@@ -134,3 +134,116 @@ func controlErrors(ctx context.Context) error {
 	fmt.Printf("in the dead stream: %s, of group %s\n", letter.Original.Name, letter.Group)
 	return errors.Join(dead.Ack(ctx, ds), r.Stop(ctx))
 }
+
+func Example_typedRoutes() {
+	run(typedRoutes)
+	// Output:
+	// 3 of A1 came
+	// A1 is gone
+	// in the dead stream: no handler takes messages named "ItemPainted"
+}
+
+func typedRoutes(ctx context.Context) error {
+	broker, err := memory.NewPubSub(memory.PubSubConfig{})
+	if err != nil {
+		return err
+	}
+	defer broker.Close()
+	dead, err := broker.Subscribe(ctx, "dead", es.SubscribeOptions{})
+	if err != nil {
+		return err
+	}
+	r, err := router.New(router.Config{Subscriber: broker, DeadLetter: router.ToPublisher(broker)})
+	if err != nil {
+		return err
+	}
+	types := newTypes()
+
+	stock := router.Switch(
+		router.On(types, func(_ context.Context, e ItemAdded, _ *es.Delivery) ([]*es.Message, error) {
+			fmt.Println(e.Count, "of", e.SKU, "came")
+			return nil, nil
+		}),
+		router.On(types, func(_ context.Context, e ItemRemoved, _ *es.Delivery) ([]*es.Message, error) {
+			fmt.Println(e.SKU, "is gone")
+			return nil, nil
+		}),
+		router.DeadLetterOthers(),
+	)
+	if err := r.Route("item", stock, router.Options{Name: "stock"}); err != nil {
+		return err
+	}
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
+
+	added, err := types.Encode("item-A1", ItemAdded{SKU: "A1", Count: 3})
+	if err != nil {
+		return err
+	}
+	removed, err := types.Encode("item-A1", ItemRemoved{SKU: "A1"})
+	if err != nil {
+		return err
+	}
+	painted := es.NewMessage("item-A1", "ItemPainted", []byte(`{}`))
+	if err := broker.Publish(ctx, es.ToCategory(added, removed, painted)...); err != nil {
+		return err
+	}
+	ds := make([]es.Delivery, 1)
+	if _, err := dead.Receive(ctx, ds); err != nil {
+		return err
+	}
+	var letter es.DeadLetterRecord
+	if err := json.Unmarshal(ds[0].Data, &letter); err != nil {
+		return err
+	}
+	fmt.Println("in the dead stream:", letter.Error)
+	return errors.Join(dead.Ack(ctx, ds), r.Stop(ctx))
+}
+
+func Example_controlRoutes() {
+	run(controlRoutes)
+	// Output:
+	// billing of order: paused, 0 running
+	// billing of order: running, 0 running
+	// billing of order: stopped, 0 running
+	// healthy: true
+}
+
+func controlRoutes(ctx context.Context) error {
+	broker, err := memory.NewPubSub(memory.PubSubConfig{})
+	if err != nil {
+		return err
+	}
+	defer broker.Close()
+	r, err := router.New(router.Config{Subscriber: broker})
+	if err != nil {
+		return err
+	}
+	if err := r.Route("order", es.HandlerFunc(bill), router.Options{Name: "billing"}); err != nil {
+		return err
+	}
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
+	show := func() {
+		for _, s := range r.Stats() {
+			fmt.Printf("%s of %s: %s, %d running\n", s.Name, s.Topic, s.State, s.Running)
+		}
+	}
+
+	if err := r.Pause("order", "billing"); err != nil {
+		return err
+	}
+	show()
+	if err := r.Resume(ctx, "order", "billing"); err != nil {
+		return err
+	}
+	show()
+	if err := r.StopRoute(ctx, "order", "billing"); err != nil {
+		return err
+	}
+	show()
+	fmt.Println("healthy:", r.Health(ctx) == nil)
+	return r.Stop(ctx)
+}

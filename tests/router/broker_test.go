@@ -7,12 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
 var errDown = errors.New("no connection")
 
-// broker is a subscriber of one topic and one group that does what es.Subscription promises, fails now and then, and notes what the
+// broker is a subscriber of one topic and its replays, and of one group, that does what es.Subscription promises, fails now and then, and notes what the
 // router may not do.
 type broker struct {
 	mu       sync.Mutex
@@ -24,6 +26,8 @@ type broker struct {
 	news     chan struct{}
 	open     int
 	cut      chan struct{} // closed when the broker hangs up on everybody
+	stalled  time.Time     // until then every call fails
+	loose    bool          // leases have ended, or may
 
 	fails    func() bool // whether the next call fails
 	breaches []string
@@ -32,6 +36,7 @@ type broker struct {
 type entry struct {
 	es.Delivery
 
+	owner    *subscription // who has it
 	state    state
 	batch    int
 	noEarly  time.Time
@@ -65,6 +70,13 @@ func (b *broker) publish(m *es.Message) {
 	b.tell()
 }
 
+// stall makes every call fail for a time, in which leases end.
+func (b *broker) stall(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stalled, b.loose = time.Now().Add(d), true
+}
+
 func (b *broker) tell() {
 	close(b.news)
 	b.news = make(chan struct{})
@@ -82,6 +94,7 @@ func (b *broker) hangUp() {
 		}
 	}
 	clear(b.receipts)
+	b.loose = true
 }
 
 func (b *broker) left() int {
@@ -96,10 +109,15 @@ func (b *broker) left() int {
 	return n
 }
 
-func (b *broker) acks(i int) int {
+func (b *broker) acks(id uuid.UUID) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.entries[i].acked
+	for _, e := range b.entries {
+		if e.ID == id {
+			return e.acked
+		}
+	}
+	return 0
 }
 
 func (b *broker) noted() []string { return b.breaches }
@@ -122,13 +140,18 @@ func (b *broker) Subscribe(_ context.Context, topic string, o es.SubscribeOption
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open++
-	return &subscription{broker: b, topic: topic, group: o.Group, cut: b.cut}, nil
+	key := o.Key
+	if key == nil {
+		key = func(m *es.Message) string { return m.Stream }
+	}
+	return &subscription{broker: b, topic: topic, group: o.Group, key: key, cut: b.cut}, nil
 }
 
 type subscription struct {
 	*broker
 
 	topic, group string
+	key          func(*es.Message) string
 	cut          chan struct{}
 }
 
@@ -144,7 +167,7 @@ func (s *subscription) Receive(ctx context.Context, dst []es.Delivery) (int, err
 			return 0, es.ErrClosed
 		default:
 		}
-		if s.fails() {
+		if s.fails() || time.Now().Before(s.stalled) {
 			s.mu.Unlock()
 			return 0, errDown
 		}
@@ -177,29 +200,31 @@ func (s *subscription) fill(dst []es.Delivery) (n int, next time.Time) {
 		}
 	}
 	for _, e := range s.entries {
-		if e.state != lent {
+		if e.state != lent || e.Category() != s.topic {
 			continue
 		}
 		if !now.Before(e.Deadline) {
-			s.breachf("the lease of %s ended, attempt %d", e.Name, e.Attempt)
+			if !s.loose {
+				s.breachf("the lease of %s ended, attempt %d", e.Name, e.Attempt)
+			}
 			delete(s.receipts, e.Receipt)
 			e.state, e.Attempt = waits, e.Attempt+1
 			continue
 		}
 		later(e.Deadline)
-		blocked[e.Stream] = true
+		blocked[s.key(e.Message)] = true
 	}
 	for _, e := range s.entries {
-		if e.state != waits || blocked[e.Stream] || n == len(dst) {
+		if e.state != waits || e.Category() != s.topic || n == len(dst) || blocked[s.key(e.Message)] {
 			continue
 		}
 		if now.Before(e.noEarly) {
 			later(e.noEarly)
-			blocked[e.Stream] = true
+			blocked[s.key(e.Message)] = true
 			continue
 		}
 		s.last++
-		e.state, e.batch, e.Receipt, e.Deadline, e.failures = lent, s.batch, s.last, now.Add(s.lease), 0
+		e.owner, e.state, e.batch, e.Receipt, e.Deadline, e.failures = s, lent, s.batch, s.last, now.Add(s.lease), 0
 		e.Topic, e.Group = s.topic, s.group
 		s.receipts[e.Receipt] = e
 		dst[n] = e.Delivery
@@ -219,15 +244,18 @@ func (s *subscription) answer(ctx context.Context, op string, ds []es.Delivery, 
 		return es.ErrClosed
 	default:
 	}
+	if time.Now().Before(s.stalled) {
+		return errDown
+	}
 	if op != "extend" && s.fails() && s.mayFail(ds) { // leases are to hold, so that order and attempts can be told beforehand
 		return errDown
 	}
 	errs := make([]error, len(ds))
 	for i, d := range ds {
 		e := s.receipts[d.Receipt]
-		if e == nil {
+		if e == nil || !time.Now().Before(e.Deadline) {
 			errs[i] = es.ErrLeaseLost
-			if op != "extend" { // that may meet an answer which is under way
+			if op != "extend" && !s.loose { // that may meet an answer which is under way
 				s.breachf("%s of %s, which is not out", op, d.Name)
 			}
 			continue
@@ -237,6 +265,9 @@ func (s *subscription) answer(ctx context.Context, op string, ds []es.Delivery, 
 			continue
 		}
 		each(e)
+		if e.acked > 1 {
+			s.breachf("%s was acknowledged %d times", e.Name, e.acked)
+		}
 		if e.state != lent {
 			delete(s.receipts, d.Receipt)
 		}
@@ -284,5 +315,16 @@ func (s *subscription) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
+	for _, e := range s.entries {
+		if e.state != lent || e.owner != s {
+			continue
+		}
+		if !s.loose {
+			s.breachf("%s was not answered when the subscription was closed", e.Name)
+		}
+		e.state = waits
+		delete(s.receipts, e.Receipt)
+	}
+	s.tell()
 	return nil
 }

@@ -13,24 +13,69 @@ import (
 	"github.com/eventsourcing-go/eventsourcing/memory"
 )
 
-// faulty is a pub/sub in memory whose calls fail now and then. Its subscriptions are those of a view, which is what hangs up.
+// handle is what a program has of a broker: all of its subscriptions end when it is closed.
+type handle interface {
+	es.Publisher
+	es.Subscriber
+	Close() error
+}
+
+// backing is a broker that a simulation can run on.
+type backing struct {
+	// open returns another handle of the same broker.
+	open func() (handle, error)
+	// left is how many messages are not acknowledged.
+	left func() int
+	// held says what somebody still has although no handle has a subscription; empty: nothing.
+	held func() string
+}
+
+// inMemory is a pub/sub in memory; its handles are views.
+func inMemory() (backing, error) {
+	whole, err := memory.NewPubSub(memory.PubSubConfig{})
+	return backing{
+		open: func() (handle, error) { return whole.Namespace("default") },
+		left: func() int {
+			n := 0
+			for _, t := range whole.Stats() {
+				n += t.Backlog
+				for _, g := range t.Groups {
+					n += g.Depth + g.InFlight
+				}
+			}
+			return n
+		},
+		held: func() string {
+			for _, t := range whole.Stats() {
+				for _, g := range t.Groups {
+					if g.Members != 0 || g.InFlight != 0 {
+						return fmt.Sprintf("%+v", g)
+					}
+				}
+			}
+			return ""
+		},
+	}, err
+}
+
+// faulty is a broker whose calls fail now and then. What hangs up is the handle by which subscriptions are opened.
 type faulty struct {
-	whole *memory.PubSub
+	backing
 
 	mu       sync.Mutex
-	view     *memory.PubSub
+	current  handle
 	fails    func() bool
-	ids      []uuid.UUID
+	stalled  time.Time // until then every call fails
+	loose    bool      // leases have ended, or may
 	acked    map[uuid.UUID]int
 	failures map[uint64]int // by receipt: of answers to the delivery
 	breaches []string
 }
 
-func newFaulty(fails func() bool) *faulty {
-	whole, err := memory.NewPubSub(memory.PubSubConfig{})
-	f := &faulty{whole: whole, fails: fails, acked: map[uuid.UUID]int{}, failures: map[uint64]int{}}
+func newFaulty(broker backing, err error, fails func() bool) *faulty {
+	f := &faulty{backing: broker, fails: fails, acked: map[uuid.UUID]int{}, failures: map[uint64]int{}}
 	f.breach(err)
-	f.open()
+	f.reopen()
 	return f
 }
 
@@ -40,72 +85,73 @@ func (f *faulty) breach(err error) {
 	}
 }
 
-func (f *faulty) open() {
-	view, err := f.whole.Namespace("default")
+func (f *faulty) reopen() {
+	current, err := f.open()
 	f.breach(err)
-	f.view = view
+	f.current = current
 }
 
 func (f *faulty) publish(m *es.Message) {
-	f.ids = append(f.ids, m.ID)
-	f.breach(f.whole.Publish(context.Background(), es.ToCategory(m)...))
+	for err := es.ErrClosed; errors.Is(err, es.ErrClosed); { // the broker has hung up meanwhile, and there is another handle
+		f.mu.Lock()
+		current := f.current
+		f.mu.Unlock()
+		if err = current.Publish(context.Background(), es.ToCategory(m)...); err != nil && !errors.Is(err, es.ErrClosed) {
+			f.breach(err)
+		}
+	}
 }
 
 func (f *faulty) hangUp() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.breach(f.view.Close())
-	f.open()
+	f.loose = true
+	f.breach(f.current.Close())
+	f.reopen()
 }
 
-func (f *faulty) left() int {
-	n := 0
-	for _, t := range f.whole.Stats() {
-		n += t.Backlog
-		for _, g := range t.Groups {
-			n += g.Depth + g.InFlight
-		}
-	}
-	return n
-}
+func (f *faulty) left() int { return f.backing.left() }
 
-func (f *faulty) acks(i int) int {
+func (f *faulty) acks(id uuid.UUID) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.acked[f.ids[i]]
+	return f.acked[id]
 }
 
 func (f *faulty) noted() []string { return f.breaches }
 
+func (f *faulty) stall(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stalled, f.loose = time.Now().Add(d), true
+}
+
+func (f *faulty) isStalled() bool { return time.Now().Before(f.stalled) }
+
 func (f *faulty) checkStopped() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, t := range f.whole.Stats() {
-		for _, g := range t.Groups {
-			if g.Members != 0 || g.InFlight != 0 {
-				f.breach(fmt.Errorf("after Stop the group is %+v", g))
-			}
-		}
+	if held := f.held(); held != "" {
+		f.breach(fmt.Errorf("after Stop the group is %s", held))
 	}
 }
 
 func (f *faulty) Subscribe(ctx context.Context, topic string, o es.SubscribeOptions) (es.Subscription, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	sub, err := f.view.Subscribe(ctx, topic, o)
-	return &faultySubscription{Subscription: sub, faulty: f, view: f.view}, err
+	sub, err := f.current.Subscribe(ctx, topic, o)
+	return &faultySubscription{Subscription: sub, faulty: f}, err
 }
 
 type faultySubscription struct {
 	es.Subscription
 
 	faulty *faulty
-	view   *memory.PubSub
 }
 
 func (s *faultySubscription) Receive(ctx context.Context, dst []es.Delivery) (int, error) {
 	s.faulty.mu.Lock()
-	fails := s.faulty.fails()
+	fails := s.faulty.fails() || s.faulty.isStalled()
 	s.faulty.mu.Unlock()
 	if fails {
 		return 0, errDown
@@ -121,7 +167,7 @@ func (s *faultySubscription) answer(ctx context.Context, ds []es.Delivery, op st
 	f := s.faulty
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fails() && f.mayFail(ds) {
+	if f.isStalled() || f.fails() && f.mayFail(ds) {
 		return errDown
 	}
 	errs := make([]error, len(ds))
@@ -138,7 +184,7 @@ func (s *faultySubscription) answer(ctx context.Context, ds []es.Delivery, op st
 	for n, i := range places {
 		errs[i] = es.Of(err, n)
 		// A release that failed may have been done meanwhile, by the nack of one before it.
-		if errors.Is(errs[i], es.ErrLeaseLost) && op != "release" && s.view == f.view {
+		if errors.Is(errs[i], es.ErrLeaseLost) && op != "release" && !f.loose {
 			f.breach(fmt.Errorf("%s of %s, attempt %d, which is not out", op, ds[i].Name, ds[i].Attempt))
 		}
 	}
@@ -169,6 +215,16 @@ func (s *faultySubscription) Ack(ctx context.Context, ds []es.Delivery) error {
 		}
 		return err
 	})
+}
+
+func (s *faultySubscription) Extend(ctx context.Context, ds []es.Delivery) error {
+	s.faulty.mu.Lock()
+	stalled := s.faulty.isStalled()
+	s.faulty.mu.Unlock()
+	if stalled {
+		return errDown
+	}
+	return s.Subscription.Extend(ctx, ds)
 }
 
 func (s *faultySubscription) Nack(ctx context.Context, ds []es.Delivery, delay time.Duration) error {
