@@ -19,22 +19,38 @@ type Origin struct {
 // originKey is the context key under which WithOrigin keeps its origin.
 type originKey struct{}
 
-// WithOrigin returns a context that says where the work done with it comes from; see [Caused].
-func WithOrigin(ctx context.Context, o Origin) context.Context {
-	return context.WithValue(ctx, originKey{}, o)
+// placedOrigin is an origin, and which message was being handled when it was put into its context: nil when there was none.
+type placedOrigin struct {
+	Origin
+
+	handled *Message
 }
 
-// OriginFrom returns where the work done with a context comes from: the innermost [WithOrigin], or else the delivery that is being
-// handled ([WithDelivery]). It reports false when there is neither.
+// WithOrigin returns a context that says where the work done with it comes from; see [Caused].
+func WithOrigin(ctx context.Context, o Origin) context.Context {
+	return context.WithValue(ctx, originKey{}, placedOrigin{Origin: o, handled: handledIn(ctx)})
+}
+
+// OriginFrom returns where the work done with a context comes from: what the innermost of [WithOrigin] and [WithDelivery] says. It
+// reports false when there is neither.
 func OriginFrom(ctx context.Context) (Origin, bool) {
-	if o, ok := ctx.Value(originKey{}).(Origin); ok {
-		return o, true
+	handled := handledIn(ctx)
+	// A program that starts its router under an origin of its own must not pass for where each of its messages comes from.
+	if o, ok := ctx.Value(originKey{}).(placedOrigin); ok && o.handled == handled {
+		return o.Origin, true
 	}
-	d, ok := DeliveryFrom(ctx)
-	if !ok || d.Message == nil {
+	if handled == nil {
 		return Origin{}, false
 	}
-	return OriginOf(d.Message), true
+	return OriginOf(handled), true
+}
+
+// handledIn returns the message that is being handled, nil when there is none.
+func handledIn(ctx context.Context) *Message {
+	if d, ok := DeliveryFrom(ctx); ok {
+		return d.Message
+	}
+	return nil
 }
 
 // OriginOf returns the origin of the consequences of a message: its correlation ID, or its ID when it begins the conversation, and

@@ -25,6 +25,11 @@ func TestOriginFromContext(t *testing.T) {
 		t.Errorf("in the handling of %s a message got correlation %q and causation %q", input.ID, m.CorrelationID, m.CausationID)
 	}
 
+	outer := es.WithDelivery(es.WithOrigin(t.Context(), es.Origin{CorrelationID: "program"}), &es.Delivery{Message: input})
+	if o, ok := es.OriginFrom(outer); !ok || o.CorrelationID != input.ID.String() {
+		t.Errorf("a delivery inside of the origin of a program gives %+v", o)
+	}
+
 	inner := es.WithOrigin(handling, es.Origin{CorrelationID: "c", Metadata: map[string]string{"tenant": "a", "user": "u"}})
 	m = es.NewMessage("order-1", "OrderPlaced", nil)
 	own := map[string]string{"tenant": "own"}
