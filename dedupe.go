@@ -21,6 +21,12 @@ type Dedupe interface {
 	// complete one again, under the same token, is no error, also when its lease has ended since: so an unknown outcome is
 	// resolved.
 	Complete(ctx context.Context, group string, rs []Reservation) error
+	// Extend starts the lease of reservations anew (30 seconds for 0), and sets their Until; it may end earlier than it would
+	// have. One whose lease has ended, or that was released, is [ErrLeaseLost], also when nobody else has reserved it yet, and
+	// keeps the Until it had; a [*BatchError] says which, and the others are prolonged. Passed over are reservations that are not
+	// [ReserveNew], and those that their holder has completed: to prolong may cross with to complete, and makes nothing undone. A
+	// negative lease is [ErrInvalid], and nothing is prolonged.
+	Extend(ctx context.Context, group string, rs []Reservation, lease time.Duration) error
 	// Release gives reservations up, so that they are new at once. What is not the caller's any more is passed over.
 	Release(ctx context.Context, group string, rs []Reservation) error
 }

@@ -26,7 +26,7 @@ type DedupeStorage interface {
 
 // DedupeLines returns the tests of [RunDedupe].
 func DedupeLines() []Line[Harness[es.Dedupe]] {
-	return append(dedupeProcessLines(), []Line[Harness[es.Dedupe]]{
+	return append(append(dedupeProcessLines(), dedupeExtendLines()...), []Line[Harness[es.Dedupe]]{
 		dedupeLine("R6/new_then_busy_then_done", func(b *dedupeBench) {
 			id := es.NewID()
 			mine := b.reserve(b.role, "g", longLease, id)
@@ -167,6 +167,11 @@ func DedupeLines() []Line[Harness[es.Dedupe]] {
 				rs := []es.Reservation{{ID: es.NewID()}}
 				b.is(b.role.Reserve(b.ctx, group, rs, longLease), es.ErrInvalid, "reserve in group %q", group)
 			}
+			for _, group := range []string{"", "g\n", "g\xff"} {
+				b.is(b.role.Extend(b.ctx, group, nil, longLease), es.ErrInvalid, "prolong in group %q", group)
+			}
+			mine := b.reserve(b.role, "g", longLease, es.NewID())
+			b.is(b.role.Extend(b.ctx, "g", mine, -1), es.ErrInvalid, "prolong by less than nothing")
 			id := es.NewID()
 			rs := []es.Reservation{{ID: id}, {}}
 			b.is(b.role.Reserve(b.ctx, "g", rs, longLease), es.ErrInvalid, "reserve the zero ID")
@@ -183,6 +188,7 @@ func DedupeLines() []Line[Harness[es.Dedupe]] {
 			b.closed(map[string]func() error{
 				"Reserve":  func() error { return d.Reserve(b.ctx, "g", []es.Reservation{{ID: es.NewID()}}, longLease) },
 				"Complete": func() error { return d.Complete(b.ctx, "g", rs) },
+				"Extend":   func() error { return d.Extend(b.ctx, "g", rs, longLease) },
 				"Release":  func() error { return d.Release(b.ctx, "g", rs) },
 			}, es.ErrClosed)
 		}),
@@ -244,11 +250,11 @@ func (b *dedupeBench) lost(err error, index, of int) {
 	b.Helper()
 	var batch *es.BatchError
 	if !errors.As(err, &batch) || len(batch.Errs) != of {
-		b.Fatalf("complete: the error is %v, want a BatchError for %d reservations", err, of)
+		b.Fatalf("the error is %v, want a BatchError for %d reservations", err, of)
 	}
 	for i, err := range batch.Errs {
 		if lost := errors.Is(err, es.ErrLeaseLost); lost != (i == index) || !lost && err != nil {
-			b.Fatalf("complete: the error of reservation %d is %v; only %d lost its lease", i, err, index)
+			b.Fatalf("the error of reservation %d is %v; only %d lost its lease", i, err, index)
 		}
 	}
 }

@@ -20,6 +20,7 @@ type dedupeMutant struct {
 	reserve  func(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error
 	complete func(ctx context.Context, group string, rs []es.Reservation) error
 	release  func(ctx context.Context, group string, rs []es.Reservation) error
+	extend   func(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error
 }
 
 func (m *dedupeMutant) Reserve(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error {
@@ -41,6 +42,13 @@ func (m *dedupeMutant) Release(ctx context.Context, group string, rs []es.Reserv
 		return m.release(ctx, group, rs)
 	}
 	return m.Dedupe.Release(ctx, group, rs)
+}
+
+func (m *dedupeMutant) Extend(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error {
+	if m.extend != nil {
+		return m.extend(ctx, group, rs, lease)
+	}
+	return m.Dedupe.Extend(ctx, group, rs, lease)
 }
 
 type boundedMutant struct{ *mutantStorage[es.Dedupe] }
@@ -238,6 +246,9 @@ func TestDedupeMutants(t *testing.T) {
 		m.release = func(ctx context.Context, _ string, rs []es.Reservation) error {
 			return m.Dedupe.Release(ctx, "all", rs)
 		}
+		m.extend = func(ctx context.Context, _ string, rs []es.Reservation, lease time.Duration) error {
+			return m.Dedupe.Extend(ctx, "all", rs, lease)
+		}
 	})
 	fault("R6/handles_share_it", "remembers for each handle alone", handlesApart)
 	fault("R6/done_outlives_a_crash", "keeps it in the process", crashLoses)
@@ -284,5 +295,6 @@ func TestDedupeMutants(t *testing.T) {
 			return without(es.ErrClosed, m.Dedupe.Release(ctx, group, rs))
 		}
 	})
+	mutants = append(mutants, dedupeExtendMutants()...)
 	hunt(t, estest.DedupeLines(), append(mutants, dedupeProcessMutants()...))
 }

@@ -44,10 +44,8 @@ func (d *Dedupe) Reserve(ctx context.Context, group string, rs []es.Reservation,
 		return err
 	}
 	defer d.handle.leave()
-	if lease == 0 {
-		lease = defaultClaimLease
-	}
-	if err := validateLeaseTime(lease); err != nil {
+	lease, err := leaseOr(lease)
+	if err != nil {
 		return err
 	}
 	for i := range rs {
@@ -65,6 +63,28 @@ func (d *Dedupe) Complete(ctx context.Context, group string, rs []es.Reservation
 	}
 	defer d.handle.leave()
 	return d.tables.complete(group, rs)
+}
+
+// Extend starts the lease of reservations anew. A group that breaks the rules of names and a negative lease are [es.ErrInvalid],
+// and nothing is prolonged.
+func (d *Dedupe) Extend(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error {
+	if err := d.handle.begin(ctx); err != nil {
+		return err
+	}
+	defer d.handle.leave()
+	lease, err := leaseOr(lease)
+	if err != nil {
+		return err
+	}
+	return d.tables.extend(group, rs, lease)
+}
+
+// leaseOr returns the lease of a reservation, the default one for 0.
+func leaseOr(lease time.Duration) (time.Duration, error) {
+	if lease == 0 {
+		return defaultClaimLease, nil
+	}
+	return lease, validateLeaseTime(lease)
 }
 
 // Release gives reservations up. What is not the caller's any more is passed over.
@@ -126,15 +146,40 @@ func (t *dedupeTables) complete(group string, rs []es.Reservation) error {
 		if r.State != es.ReserveNew {
 			continue
 		}
-		slot := g.find(&r.ID)
+		slot := g.held(r, now)
 		switch {
-		case slot == nil || slot.token != r.Token || slot.state == dedupeReserved && slot.time <= now:
-			if errs == nil {
-				errs = make([]error, len(rs))
-			}
-			errs[i] = fmt.Errorf("reservation of message %s in group %q: %w", r.ID, group, es.ErrLeaseLost)
+		case slot == nil:
+			errs = lose(errs, rs, i, group)
 		case slot.state == dedupeReserved:
 			g.complete(slot, now, t.entries)
+		}
+	}
+	return es.BatchErr(errs)
+}
+
+func (t *dedupeTables) extend(group string, rs []es.Reservation, lease time.Duration) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g, err := t.group(group)
+	if err != nil {
+		return err
+	}
+	clock := time.Now()
+	end := leaseEnd(clock, lease)
+	now, until := clock.Sub(t.start), end.Sub(t.start)
+	g.forget(now, t.ttl)
+	var errs []error // made when there is one
+	for i := range rs {
+		r := &rs[i]
+		if r.State != es.ReserveNew {
+			continue
+		}
+		slot := g.held(r, now)
+		switch {
+		case slot == nil:
+			errs = lose(errs, rs, i, group)
+		case slot.state == dedupeReserved:
+			slot.time, r.Until = until, es.Timestamp(end)
 		}
 	}
 	return es.BatchErr(errs)
@@ -157,6 +202,24 @@ func (t *dedupeTables) release(group string, rs []es.Reservation) error {
 		}
 	}
 	return nil
+}
+
+// held returns the slot of a reservation that is its holder's still, or that its holder has completed; nil when it is neither.
+func (g *dedupeGroup) held(r *es.Reservation, now time.Duration) *dedupeSlot {
+	slot := g.find(&r.ID)
+	if slot == nil || slot.token != r.Token || slot.state == dedupeReserved && slot.time <= now {
+		return nil
+	}
+	return slot
+}
+
+// lose notes that reservation i of a call is not its holder's any more. The errors are made when there is the first.
+func lose(errs []error, rs []es.Reservation, i int, group string) []error {
+	if errs == nil {
+		errs = make([]error, len(rs))
+	}
+	errs[i] = fmt.Errorf("reservation of message %s in group %q: %w", rs[i].ID, group, es.ErrLeaseLost)
+	return errs
 }
 
 // group returns what a group has. A name is checked when it is new, and not for each message.

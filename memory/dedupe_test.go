@@ -139,6 +139,9 @@ func TestDedupeDoesNotAllocate(t *testing.T) {
 		if err := d.Reserve(ctx, "group", batch, time.Minute); err != nil {
 			t.Fatal(err)
 		}
+		if err := d.Extend(ctx, "group", batch, time.Minute); err != nil {
+			t.Fatal(err)
+		}
 		if err := d.Complete(ctx, "group", batch); err != nil {
 			t.Fatal(err)
 		}

@@ -16,13 +16,15 @@ type DedupeConfig struct {
 	// Group is whose memory of handled messages it is; the delivery's consumer group by default. The same message in two groups
 	// is not a duplicate.
 	Group string
-	// Lease is how long a reservation holds; 1 minute by default. It has to be longer than the handler takes: reservations
-	// cannot be prolonged. After a crash the message waits for its end.
+	// Lease is how long a reservation holds; 1 minute by default. It is prolonged while the handler runs, so that handlers may
+	// take longer. After a crash the message waits for its end.
 	Lease time.Duration
+	// NoExtend leaves reservations as they were made. The lease then has to be longer than the handler takes.
+	NoExtend bool
 	// Poll is the longest that a message waits which is in somebody else's hands, before it is looked at again; 1 second by
 	// default. It waits less when the other's lease ends earlier.
 	Poll time.Duration
-	// Logger is told of marks that could not be made; nothing by default.
+	// Logger is told of marks that could not be made and of leases that could not be prolonged; nothing by default.
 	Logger *slog.Logger
 }
 
@@ -31,9 +33,14 @@ type DedupeConfig struct {
 // it for good: a dead letter that is replayed is handled. A message that was handled before is skipped ([es.Skip]); one that is
 // in somebody else's hands comes back later, which is not an attempt ([es.Busy]).
 //
-// When the handler has succeeded and the ID cannot be marked done, because the handler took longer than the lease or the store
-// fails, the message counts as handled all the same, and a warning is logged: to return an error would have it handled again for
-// certain, where now only another copy of it may be. An error while reserving is a failure, and the handler is not called.
+// While a handler runs its reservation is prolonged ([es.Dedupe].Extend), for the first time when a quarter of the lease has passed
+// and before half of it has, together with the others of the route. A quick handler costs nothing by it. When a lease has been lost
+// all the same, because the process or the store stood still, a warning is logged and the handler goes on: nobody can tell it to
+// undo what it did.
+//
+// When the handler has succeeded and the ID cannot be marked done, because the lease was lost or the store fails, the message
+// counts as handled all the same, and a warning is logged: to return an error would have it handled again for certain, where now
+// only another copy of it may be. An error while reserving is a failure, and the handler is not called.
 func Dedupe(store es.Dedupe, c DedupeConfig) es.Middleware {
 	if c.Lease <= 0 {
 		c.Lease = time.Minute
@@ -46,8 +53,8 @@ func Dedupe(store es.Dedupe, c DedupeConfig) es.Middleware {
 	}
 	return func(next es.Handler) es.Handler {
 		return &deduper{
-			DedupeConfig: c, next: next, store: store,
-			rooms:  sync.Pool{New: func() any { return new([1]es.Reservation) }},
+			DedupeConfig: c, next: next, store: store, holdings: newHoldings(store, c),
+			rooms:  sync.Pool{New: func() any { return new(holding) }},
 			before: es.Skip(errHandledBefore),
 		}
 	}
@@ -64,10 +71,11 @@ var errHandledBefore = errors.New("the group has handled this message before")
 type deduper struct {
 	DedupeConfig
 
-	next   es.Handler
-	store  es.Dedupe
-	rooms  sync.Pool // of *[1]es.Reservation, so that a message needs no room of its own
-	before error
+	next     es.Handler
+	store    es.Dedupe
+	holdings *holdings
+	rooms    sync.Pool // of *holding, so that a message needs no room of its own
+	before   error
 }
 
 func (h *deduper) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, error) {
@@ -78,72 +86,76 @@ func (h *deduper) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, er
 	if group == "" {
 		return nil, fmt.Errorf("dedupe message %s: the delivery has no group; set DedupeConfig.Group", d.ID)
 	}
-	room := h.rooms.Get().(*[1]es.Reservation) //nolint:forcetypeassert,errcheck // nothing else is put there
-	defer h.rooms.Put(room)
-	room[0] = es.Reservation{ID: d.ID}
-	if err := h.store.Reserve(ctx, group, room[:], h.Lease); err != nil {
+	room := h.rooms.Get().(*holding) //nolint:forcetypeassert,errcheck // nothing else is put there
+	defer func() {
+		room.d = nil // the pool is to keep no message alive
+		h.rooms.Put(room)
+	}()
+	room.d, room.group, room.rs[0] = d, group, es.Reservation{ID: d.ID}
+	if err := h.store.Reserve(ctx, group, room.rs[:], h.Lease); err != nil {
 		return nil, fmt.Errorf("dedupe message %s: reserve: %w", d.ID, err)
 	}
-	switch room[0].State {
+	switch room.rs[0].State {
 	case es.ReserveNew:
-		return h.handle(ctx, d, group, room[:])
+		return h.handle(ctx, room)
 	case es.ReserveDone:
 		return nil, h.before
 	case es.ReserveBusy:
-		until := room[0].Until
+		until := room.rs[0].Until
 		return nil, es.Busy(min(max(time.Until(until), shortestPoll), h.Poll),
 			fmt.Errorf("message %s is being handled by another of group %q until %s at most", d.ID, group, until.Format(time.RFC3339)))
 	}
-	return nil, fmt.Errorf("dedupe message %s: the store left its state %v", d.ID, room[0].State)
+	return nil, fmt.Errorf("dedupe message %s: the store left its state %v", d.ID, room.rs[0].State)
 }
 
 // handle calls the handler for a message that is reserved.
-func (h *deduper) handle(ctx context.Context, d *es.Delivery, group string, rs []es.Reservation) ([]*es.Message, error) {
+func (h *deduper) handle(ctx context.Context, room *holding) (outputs []*es.Message, err error) {
 	returned := false
+	h.holdings.begin(room)
 	defer func() {
-		if !returned { // a panic: the reservation must not outlive it
-			h.release(ctx, d, group, rs)
+		h.holdings.end(room)
+		verdict, _ := es.Judge(err)
+		if returned && (verdict == es.VerdictDone || verdict == es.VerdictSkip) {
+			h.complete(ctx, room)
+			return
 		}
+		h.release(ctx, room) // also after a panic: the reservation must not outlive it
 	}()
-	outputs, err := h.next.Handle(ctx, d)
+	outputs, err = h.next.Handle(ctx, room.d)
 	returned = true
-	if verdict, _ := es.Judge(err); verdict == es.VerdictDone || verdict == es.VerdictSkip {
-		h.complete(ctx, d, group, rs)
-		return outputs, err
-	}
-	h.release(ctx, d, group, rs)
 	return outputs, err
 }
 
 // complete marks a message done. It is tried twice: the first time in the handler's context, which costs nothing, and then in
 // one that does not end when the handler is stopped, because what was handled is to be marked as such.
-func (h *deduper) complete(ctx context.Context, d *es.Delivery, group string, rs []es.Reservation) {
-	err := h.store.Complete(ctx, group, rs)
+func (h *deduper) complete(ctx context.Context, room *holding) {
+	err := h.store.Complete(ctx, room.group, room.rs[:])
 	if err == nil {
 		return
 	}
 	if !errors.Is(err, es.ErrLeaseLost) && !errors.Is(err, es.ErrClosed) {
 		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), dedupePatience)
 		defer cancel()
-		err = h.store.Complete(again, group, rs)
+		err = h.store.Complete(again, room.group, room.rs[:])
 	}
 	if err != nil {
-		h.warn(ctx, "message was handled and could not be marked so; a copy of it would be handled again", d, group, err)
+		h.warn(ctx, "message was handled and could not be marked so; a copy of it would be handled again", room, err)
 	}
 }
 
 // release gives a reservation up, also when the handler was stopped.
-func (h *deduper) release(ctx context.Context, d *es.Delivery, group string, rs []es.Reservation) {
+func (h *deduper) release(ctx context.Context, room *holding) {
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), dedupePatience)
 	defer cancel()
-	if err := h.store.Release(again, group, rs); err != nil {
-		h.warn(ctx, "reservation of a failed message could not be released; the message waits until its lease ends", d, group, err)
+	if err := h.store.Release(again, room.group, room.rs[:]); err != nil {
+		h.warn(ctx, "reservation of a failed message could not be released; the message waits until its lease ends", room, err)
 	}
 }
 
-func (h *deduper) warn(ctx context.Context, text string, d *es.Delivery, group string, err error) {
-	h.Logger.LogAttrs(ctx, slog.LevelWarn, text, //nolint:sloglint // the callers have constant texts
+func (c DedupeConfig) warn(ctx context.Context, text string, room *holding, err error) {
+	d := room.d
+	c.Logger.LogAttrs(ctx, slog.LevelWarn, text, //nolint:sloglint // the callers have constant texts
 		slog.String("id", d.ID.String()), slog.String("name", d.Name), slog.String("stream", d.Stream),
-		slog.String("topic", d.Topic), slog.String("group", group),
-		slog.Duration("lease", h.Lease), slog.Any("error", err))
+		slog.String("topic", d.Topic), slog.String("group", room.group),
+		slog.Duration("lease", c.Lease), slog.Any("error", err))
 }

@@ -22,9 +22,12 @@ type store struct {
 	rows  map[storeKey]es.Reservation
 	token uint64
 
-	reserve, complete, release error // what these return
-	completeOnce               error
-	lease                      time.Duration // the last that was asked for
+	reserve, complete, release, extend error // what these return
+
+	onExtend     func() // called by Extend before anything else
+	extends      int    // how often Extend got through to the store
+	completeOnce error
+	lease        time.Duration // the last that was asked for
 }
 
 type storeKey struct {
@@ -73,6 +76,30 @@ func (s *store) Complete(ctx context.Context, group string, rs []es.Reservation)
 		s.rows[key] = es.Reservation{State: es.ReserveDone}
 	}
 	return nil
+}
+
+func (s *store) Extend(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error {
+	if s.onExtend != nil {
+		s.onExtend()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.extends++
+	if err := errors.Join(ctx.Err(), s.extend); err != nil {
+		return err
+	}
+	errs := make([]error, len(rs))
+	for i, r := range rs {
+		key := storeKey{group, r.ID}
+		row := s.rows[key]
+		if row.Token != r.Token || !time.Now().Before(row.Until) {
+			errs[i] = es.ErrLeaseLost
+			continue
+		}
+		row.Until = time.Now().Add(lease)
+		s.rows[key], rs[i].Until = row, row.Until
+	}
+	return es.BatchErr(errs)
 }
 
 func (s *store) Release(ctx context.Context, group string, rs []es.Reservation) error {

@@ -19,6 +19,13 @@ type Recorder interface {
 	Handled(route Labels, outcome es.Verdict, took time.Duration)
 }
 
+// StartRecorder is a [Recorder] that also wants to know when a handler is called, such as one that tells how many run. It is optional.
+type StartRecorder interface {
+	Recorder
+	// Started records that a handler is called. Handled follows when it has returned, in whatever way.
+	Started(route Labels)
+}
+
 // Labels tell the series of measurements apart. There is one of each for a route, so that they stay few.
 type Labels struct {
 	Topic, Group string
@@ -26,7 +33,8 @@ type Labels struct {
 
 // MetricsConfig is how [Metrics] works.
 type MetricsConfig struct {
-	// Recorder takes the measurements, such as a [*Counters]. Without one nothing is measured, and the middleware is not there.
+	// Recorder takes the measurements, such as a [*Counters], a [*Prometheus] or a [*Summary]. Without one nothing is measured,
+	// and the middleware is not there.
 	Recorder Recorder
 }
 
@@ -36,19 +44,25 @@ func Metrics(c MetricsConfig) es.Middleware {
 		if c.Recorder == nil {
 			return next
 		}
-		return &metrics{next: next, recorder: c.Recorder}
+		starts, _ := c.Recorder.(StartRecorder)
+		return &metrics{next: next, recorder: c.Recorder, starts: starts}
 	}
 }
 
 type metrics struct {
 	next     es.Handler
 	recorder Recorder
+	starts   StartRecorder // nil when the recorder does not want to know
 }
 
 func (h *metrics) Handle(ctx context.Context, d *es.Delivery) (outputs []*es.Message, err error) {
+	route := Labels{Topic: d.Topic, Group: d.Group}
+	if h.starts != nil {
+		h.starts.Started(route)
+	}
 	start := time.Now()
 	outcome := es.VerdictFailed // unless it returns
-	defer func() { h.recorder.Handled(Labels{Topic: d.Topic, Group: d.Group}, outcome, time.Since(start)) }()
+	defer func() { h.recorder.Handled(route, outcome, time.Since(start)) }()
 	outputs, err = h.next.Handle(ctx, d)
 	outcome, _ = es.Judge(err)
 	return outputs, err
@@ -85,11 +99,13 @@ type Count struct {
 func (c *Counters) Handled(route Labels, outcome es.Verdict, took time.Duration) {
 	key := seriesKey{Labels: route, outcome: outcome}
 	c.mu.RLock()
-	s := c.series[key]
-	c.mu.RUnlock()
-	if s == nil {
-		s = c.add(key)
+	for c.series[key] == nil {
+		c.mu.RUnlock()
+		c.add(key)
+		c.mu.RLock()
 	}
+	defer c.mu.RUnlock() // so that drain has all that was counted, or leaves it for the next time
+	s := c.series[key]
 	s.count.Add(1)
 	s.total.Add(int64(took))
 	for longest := s.longest.Load(); int64(took) > longest && !s.longest.CompareAndSwap(longest, int64(took)); {
@@ -97,18 +113,15 @@ func (c *Counters) Handled(route Labels, outcome es.Verdict, took time.Duration)
 	}
 }
 
-func (c *Counters) add(key seriesKey) *series {
+func (c *Counters) add(key seriesKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.series == nil {
 		c.series = map[seriesKey]*series{}
 	}
-	s := c.series[key]
-	if s == nil {
-		s = &series{}
-		c.series[key] = s
+	if c.series[key] == nil {
+		c.series[key] = &series{}
 	}
-	return s
 }
 
 // Counts returns what was counted, ordered by topic, group and outcome.
@@ -126,6 +139,15 @@ func (c *Counters) Counts() []Count {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Outcome, b.Outcome))
 	})
 	return counts
+}
+
+// drain returns what was counted since it was last called, ordered likewise. What comes in meanwhile is counted the next time.
+func (c *Counters) drain() []Count {
+	c.mu.Lock()
+	taken := &Counters{series: c.series}
+	c.series = nil
+	c.mu.Unlock()
+	return slices.DeleteFunc(taken.Counts(), func(count Count) bool { return count.Messages == 0 })
 }
 
 // WriteTo writes what was counted as text, a line for each topic, group and outcome.

@@ -34,22 +34,57 @@ func output(m *es.Message) es.HandlerFunc {
 	return func(context.Context, *es.Delivery) ([]*es.Message, error) { return []*es.Message{m}, nil }
 }
 
+// TestOutputsPass: no middleware keeps what a handler returns.
 func TestOutputsPass(t *testing.T) {
 	t.Parallel()
 	m := es.NewMessage("x", "Y", nil)
-	for name, wrap := range map[string]es.Middleware{
-		"logging": Logging(LoggingConfig{Logger: slog.New(slog.DiscardHandler)}),
-		"metrics": Metrics(MetricsConfig{Recorder: &Counters{}}),
-		"none":    Metrics(MetricsConfig{}),
-		"retry":   Retry(RetryConfig{}),
-		"dedupe":  Dedupe(newStore(), DedupeConfig{}),
-		"recover": Recover(RecoverConfig{}),
-	} {
-		outputs, err := wrap(output(m)).Handle(t.Context(), delivery(1))
+	for _, c := range cases(t) {
+		outputs, err := c.wrap(output(m)).Handle(t.Context(), delivery(1))
 		if err != nil || len(outputs) != 1 || outputs[0] != m {
-			t.Errorf("%s returned %v, %v", name, outputs, err)
+			t.Errorf("%s returned %v, %v", c.name, outputs, err)
 		}
 	}
+}
+
+// TestOutcomesPass: a skip, a panic and runtime.Goexit go through all that do not say otherwise, and the next message is handled.
+func TestOutcomesPass(t *testing.T) {
+	t.Parallel()
+	skip := es.Skip(errBoom)
+	for _, c := range cases(t) {
+		var outcome func() error
+		h := c.wrap(es.HandlerFunc(func(context.Context, *es.Delivery) ([]*es.Message, error) { return nil, outcome() }))
+		outcome = func() error { return skip }
+		if _, err := h.Handle(t.Context(), delivery(1)); err != skip { //nolint:errorlint // the very one
+			t.Errorf("%s made %v of a skip", c.name, err)
+		}
+		outcome = func() error { panic(errBoom) }
+		if err := panicked(t, h); !errors.Is(err, errBoom) {
+			t.Errorf("%s made %v of a panic", c.name, err)
+		}
+		var gone sync.WaitGroup
+		gone.Go(func() {
+			outcome = func() error { runtime.Goexit(); return nil }
+			_, err := h.Handle(t.Context(), delivery(1))
+			t.Errorf("%s stopped runtime.Goexit: %v", c.name, err)
+		})
+		gone.Wait()
+		outcome = func() error { return nil }
+		if _, err := h.Handle(t.Context(), delivery(1)); err != nil {
+			t.Errorf("%s: the next message: %v", c.name, err)
+		}
+	}
+}
+
+// panicked returns what a handler panics with, as an error, or the error that it returns.
+func panicked(t *testing.T, h es.Handler) (err error) {
+	t.Helper()
+	defer func() {
+		if value := recover(); value != nil {
+			err, _ = value.(error)
+		}
+	}()
+	_, err = h.Handle(t.Context(), delivery(1))
+	return err
 }
 
 func TestBackoff(t *testing.T) {
@@ -243,7 +278,7 @@ func TestLogging(t *testing.T) {
 			if err != test.err { //nolint:errorlint // the very one
 				t.Errorf("the error became %v", err)
 			}
-			for _, want := range append(test.says, "level="+test.level, "id="+d.ID.String(), "name=Ordered", "stream=order-1",
+			for _, want := range append(test.says, "level="+test.level, "id="+d.ID.String(), "correlation="+d.ID.String(), "name=Ordered", "stream=order-1",
 				"version=7", "position=70", "topic=order", "group=shipping", "attempt=3", "duration=") {
 				if !strings.Contains(text.String(), want) {
 					t.Errorf("the line has no %s: %s", want, text.String())
@@ -255,6 +290,54 @@ func TestLogging(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&text, nil)) // from info on
 	if _, err := Logging(LoggingConfig{Logger: logger})(returning(nil)).Handle(t.Context(), delivery(1)); err != nil || text.Len() > 0 {
 		t.Errorf("%v was logged below the level: %s", err, &text)
+	}
+}
+
+// TestLoggingAsConfigured: levels of one's own, also while the program runs, more attributes, and the conversation's correlation.
+func TestLoggingAsConfigured(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	var handled slog.LevelVar
+	logger := slog.New(slog.NewTextHandler(&text, nil)) // from info on
+	wrap := Logging(LoggingConfig{
+		Logger: logger,
+		Levels: LogLevels{
+			Handled: &handled, Busy: slog.LevelWarn, Skipped: slog.LevelDebug, Stopped: slog.LevelError,
+			Failed: slog.LevelInfo, Dead: slog.LevelError + 4,
+		},
+		Attrs: func(_ context.Context, d *es.Delivery) []slog.Attr {
+			return []slog.Attr{slog.String("tenant", d.Metadata["tenant"])}
+		},
+	})
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, step := range []struct {
+		ctx  context.Context
+		err  error
+		says string
+	}{
+		{t.Context(), nil, "level=INFO"},
+		{t.Context(), es.Busy(0, errBoom), "level=WARN"},
+		{t.Context(), es.Skip(errBoom), ""},
+		{stopped, errBoom, "level=ERROR"},
+		{t.Context(), errBoom, "level=INFO"},
+		{t.Context(), es.DeadLetter(errBoom), "level=ERROR+4"},
+	} {
+		text.Reset()
+		d := delivery(1)
+		d.Metadata, d.CorrelationID = map[string]string{"tenant": "acme"}, "conversation"
+		_, _ = wrap(returning(step.err)).Handle(step.ctx, d)
+		if step.says == "" && text.Len() > 0 || !strings.Contains(text.String(), step.says) {
+			t.Errorf("%v: the log is %s", step.err, &text)
+		}
+		if text.Len() > 0 && (!strings.Contains(text.String(), "tenant=acme") || !strings.Contains(text.String(), "correlation=conversation")) {
+			t.Errorf("%v: the log is %s", step.err, &text)
+		}
+	}
+	text.Reset()
+	handled.Set(slog.LevelDebug)
+	if _, _ = wrap(returning(nil)).Handle(t.Context(), delivery(1)); text.Len() > 0 {
+		t.Errorf("the level was changed, and the log is %s", &text)
 	}
 }
 

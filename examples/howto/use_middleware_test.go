@@ -17,6 +17,7 @@ func Example_useMiddleware() {
 	// Output:
 	// handled at attempt 2
 	// counted: 1 done, 1 to be tried again
+	// the circuit is closed
 }
 
 // onlyFor is middleware of our own: it hands a handler the messages of one tenant, and skips the others.
@@ -56,18 +57,31 @@ func useMiddleware(ctx context.Context) error {
 
 	var counters middleware.Counters
 	err = r.Use(
+		middleware.Correlation(middleware.CorrelationConfig{Metadata: append(middleware.TraceContext(), "tenant")}),
 		middleware.Logging(middleware.LoggingConfig{Logger: logger}),
 		middleware.Metrics(middleware.MetricsConfig{Recorder: &counters}),
 		middleware.Retry(middleware.RetryConfig{Attempts: 5, Backoff: middleware.Backoff{Base: 10 * time.Millisecond}}),
 		middleware.Dedupe(backend.Dedupe(), middleware.DedupeConfig{Lease: time.Minute}),
+		middleware.Timeout(middleware.TimeoutConfig{Limit: 10 * time.Second}),
 		middleware.Recover(middleware.RecoverConfig{}),
 	)
 	if err != nil {
 		return err
 	}
+
+	carrier := middleware.NewBreaker(middleware.BreakerConfig{
+		Failures: 5, Pause: 10 * time.Second,
+		OnChange: func(c middleware.BreakerChange) {
+			logger.Warn("the circuit of the carrier has changed", "from", c.From, "to", c.To, "error", c.Err)
+		},
+	})
+	shipping := []es.Middleware{
+		middleware.Throttle(middleware.ThrottleConfig{Rate: 50}), // what the carrier takes of us in a second
+		carrier.Middleware(),
+	}
 	err = r.Route("order", handler, router.Options{
 		Name:       "billing",
-		Middleware: []es.Middleware{onlyFor("acme")},
+		Middleware: append(shipping, onlyFor("acme")),
 	})
 	if err != nil {
 		return err
@@ -91,5 +105,6 @@ func useMiddleware(ctx context.Context) error {
 		outcomes[count.Outcome] += count.Messages
 	}
 	fmt.Printf("counted: %d done, %d to be tried again\n", outcomes[es.VerdictDone], outcomes[es.VerdictRetry])
+	fmt.Println("the circuit is", carrier.State())
 	return nil
 }

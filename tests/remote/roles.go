@@ -86,6 +86,12 @@ func (d dedupe) Complete(ctx context.Context, group string, rs []es.Reservation)
 	return d.c.tell(ctx, "done", one[reserving]{reserving{Group: group, Reservations: rs}})
 }
 
+func (d dedupe) Extend(ctx context.Context, group string, rs []es.Reservation, lease time.Duration) error {
+	extended, err := asking[[]es.Reservation](ctx, d.c, "prolong", one[reserving]{reserving{group, rs, lease}})
+	copy(rs, extended)
+	return err
+}
+
 func (d dedupe) Release(ctx context.Context, group string, rs []es.Reservation) error {
 	return d.c.tell(ctx, "give up", one[reserving]{reserving{Group: group, Reservations: rs}})
 }

@@ -224,6 +224,10 @@ func served() map[string]call {
 		"done": serves(func(ctx context.Context, b es.Backend, r reserving) error {
 			return b.Dedupe().Complete(ctx, r.Group, r.Reservations)
 		}),
+		"prolong": serving(func(ctx context.Context, b es.Backend, r reserving) ([]es.Reservation, error) {
+			err := b.Dedupe().Extend(ctx, r.Group, r.Reservations, r.Lease)
+			return r.Reservations, err
+		}),
 		"give up": serves(func(ctx context.Context, b es.Backend, r reserving) error {
 			return b.Dedupe().Release(ctx, r.Group, r.Reservations)
 		}),

@@ -35,6 +35,7 @@ func TestDedupeDoesAsItsModel(t *testing.T) {
 		repeat(t, map[string]func(*rapid.T){
 			"reserve":  m.reserve,
 			"complete": m.complete,
+			"extend":   m.extend,
 			"release":  m.release,
 			"sleep": func(t *rapid.T) {
 				time.Sleep(time.Duration(rapid.IntRange(1, 8).Draw(t, "halves")) * time.Second / 2)
@@ -144,6 +145,32 @@ func (m *dedupeMachine) complete(t *rapid.T) {
 			t.Fatalf("completed %d: %v", i, err)
 		}
 		m.done(group, at)
+	}
+}
+
+func (m *dedupeMachine) extend(t *rapid.T) {
+	group, rs := m.some(t)
+	lease := time.Duration(rapid.IntRange(1, 4).Draw(t, "lease")) * time.Second
+	err := m.dedupe.Extend(t.Context(), group, rs, lease)
+	for i, r := range rs {
+		at := m.index(group, r.ID)
+		switch {
+		case r.State != es.ReserveNew:
+			if es.Of(err, i) != nil {
+				t.Fatalf("prolonged what is %v: %v", r.State, err)
+			}
+		case at < 0 || m.groups[group][at].token != r.Token:
+			if !errors.Is(es.Of(err, i), es.ErrLeaseLost) {
+				t.Fatalf("prolonged what is not its holder's any more: %v", err)
+			}
+		case es.Of(err, i) != nil:
+			t.Fatalf("prolonged %d: %v", i, err)
+		case !m.groups[group][at].done:
+			m.groups[group][at].until = time.Now().Add(lease)
+			if want := m.groups[group][at].until; !r.Until.Equal(want) {
+				t.Fatalf("prolonged until %v, want until %v", r.Until, want)
+			}
+		}
 	}
 }
 
