@@ -21,6 +21,7 @@ TIMEOUT ?= 5m
 N ?= 20
 BENCH ?= .
 COUNT ?= 1
+WORKLOAD ?=
 MESSAGES ?= 1000000
 # A number of inputs and not a time: go 1.26 may fail a fuzz test for no reason when its time is up (go.dev/issue/75804).
 FUZZ ?= 20000x
@@ -76,12 +77,24 @@ tidy: ## Bring the go.mod and go.sum of all modules up to date
 check: lint test example-smoke fuzz-smoke ## Do all that a change has to pass: lint, test, examples, fuzz tests
 
 .PHONY: bench
-bench: ## Run the benchmarks of all modules; BENCH= pattern, COUNT= repetitions, PKG= package
+bench: ## Compare with a peer and bare loops: a table, and charts in docs/benchmarks; WORKLOAD= some, for the table alone
+	$(GO) run ./bench $(if $(WORKLOAD),-only '$(WORKLOAD)',-out docs/benchmarks)
+
+.PHONY: bench-quick
+bench-quick: ## Fail when a ratio of the comparison is below its floor; takes a minute
+	$(GO) run ./bench -quick $(if $(WORKLOAD),-only '$(WORKLOAD)')
+
+.PHONY: bench-micro
+bench-micro: ## Run the benchmarks inside of the packages; BENCH= pattern, COUNT= repetitions, PKG= package
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $(PKG)
 
 .PHONY: bench-smoke
-bench-smoke: ## Run every benchmark once, so that none of them rots
+bench-smoke: ## Run every benchmark of the packages once, so that none of them rots
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) $(PKG)
+
+.PHONY: profile
+profile: ## Show where our time, memory and waiting go in a WORKLOAD=router-chain; the profiles stay in bench/profiles
+	$(GO) run ./bench -profile '$(or $(WORKLOAD),$(error WORKLOAD= names one of the workloads that `go run ./bench -list` prints))'
 
 # The go command fuzzes one test of one package at a time, so the tests are looked up first.
 .PHONY: fuzz-smoke
