@@ -37,10 +37,11 @@ type Group struct {
 	started  int // how many of the components run
 	state    groupState
 	err      error
-	breakOff context.CancelFunc // ends the patience of the Stop that is under way
-	stopErr  error              // what that Stop returns
+	giveUp   context.CancelFunc // ends the Start that is under way
+	breakOff context.CancelFunc // ends the patience of who stops the components
+	stopErr  error              // what came of stopping them
 	done     chan struct{}
-	stop     chan struct{} // closed when the first Stop begins
+	stop     chan struct{} // closed when the components begin to be stopped
 	stopped  chan struct{} // closed when all that was started is stopped
 	watched  sync.WaitGroup
 }
@@ -49,6 +50,7 @@ type groupState int
 
 const (
 	groupNew groupState = iota
+	groupStarting
 	groupRunning
 	groupStopped
 )
@@ -64,40 +66,71 @@ func NewGroup(name string, components ...Component) *Group {
 // Name returns the name of the group.
 func (g *Group) Name() string { return g.name }
 
-// Start starts the components in order. When one fails, those before it are stopped again, in reverse, and its error is
-// returned.
+// Start starts the components in order. When one fails, those before it are stopped again, in reverse, within 10 seconds, and its
+// error is returned. A Stop meanwhile ends the context of the component that is being started, and then everything is undone in the
+// same way; Start returns [ErrClosed] with it.
 func (g *Group) Start(ctx context.Context) error {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	const patience = 10 * time.Second // the context may be why the start failed
+	undo, breakOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer breakOff()
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.state != groupNew {
+		g.mu.Unlock()
 		return fmt.Errorf("start %s: it was started before: %w", g.name, ErrInvalid)
 	}
+	g.state, g.giveUp, g.breakOff = groupStarting, giveUp, breakOff
+	g.mu.Unlock()
+
+	err := g.startAll(ctx)
+	if err == nil && g.run() {
+		return nil
+	}
+	undo, cancel := context.WithTimeout(undo, patience)
+	defer cancel()
+	return g.abandon(undo, err)
+}
+
+func (g *Group) startAll(ctx context.Context) error {
 	for _, c := range g.components {
 		if err := ctx.Err(); err != nil {
-			return g.abandon(ctx, fmt.Errorf("start %s: %w", c.Name(), err))
+			return fmt.Errorf("start %s: %w", c.Name(), err)
 		}
 		if err := c.Start(ctx); err != nil {
-			return g.abandon(ctx, fmt.Errorf("start %s: %w", c.Name(), err))
+			return fmt.Errorf("start %s: %w", c.Name(), err)
 		}
 		g.started++
+	}
+	return nil
+}
+
+// run makes a group that was started one that runs, unless it was stopped meanwhile.
+func (g *Group) run() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != groupStarting {
+		return false
 	}
 	g.state = groupRunning
 	for _, c := range g.components {
 		g.watched.Go(func() { g.watch(c) })
 	}
-	return nil
+	return true
 }
 
-// abandon stops what was started, when another could not be.
+// abandon stops what was started, when another could not be, or when the group was stopped meanwhile.
 func (g *Group) abandon(ctx context.Context, cause error) error {
-	const patience = 10 * time.Second // Start's own context may be why it failed
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	err := errors.Join(cause, g.stopStarted(ctx))
+	g.mu.Lock()
+	if g.state == groupStopped {
+		cause = errors.Join(cause, fmt.Errorf("start %s: it was stopped meanwhile: %w", g.name, ErrClosed))
+	}
 	g.state = groupStopped
+	g.mu.Unlock()
+	g.stopErr = g.stopStarted(ctx)
 	close(g.done)
 	close(g.stopped)
-	return err
+	return errors.Join(cause, g.stopErr)
 }
 
 func (g *Group) watch(c Component) {
@@ -119,8 +152,8 @@ func (g *Group) watch(c Component) {
 
 var errEnded = errors.New("ended by itself")
 
-// Stop stops the components in reverse order. While another Stop is under way it waits for that one, and breaks it off when
-// its own context ends first; both then return the same.
+// Stop stops the components in reverse order. While another Stop is under way, or a Start that has to be undone, it waits for that
+// one, and breaks it off when its own context ends first; both Stops then return the same.
 func (g *Group) Stop(ctx context.Context) error {
 	g.mu.Lock()
 	switch g.state {
@@ -130,6 +163,11 @@ func (g *Group) Stop(ctx context.Context) error {
 		close(g.done)
 		close(g.stopped)
 		return nil
+	case groupStarting:
+		g.state = groupStopped
+		g.giveUp()
+		g.mu.Unlock()
+		return g.awaitStopped(ctx)
 	case groupStopped:
 		g.mu.Unlock()
 		return g.awaitStopped(ctx)
@@ -151,7 +189,7 @@ func (g *Group) Stop(ctx context.Context) error {
 	return g.stopErr
 }
 
-// awaitStopped waits for the Stop that is under way, if there is one.
+// awaitStopped waits until somebody else has stopped the components, if that is not so already.
 func (g *Group) awaitStopped(ctx context.Context) error {
 	select {
 	case <-g.stopped:

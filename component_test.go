@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -202,4 +203,131 @@ func TestGroupThatIsBeingStoppedIsNotStopped(t *testing.T) {
 			})
 		})
 	}
+}
+
+// slowStart is a component whose Start takes until it is let go or its context ends.
+type slowStart struct {
+	*part
+
+	starting chan struct{}
+	finish   chan struct{}
+}
+
+func newSlowStart(name string, log *journal) *slowStart {
+	return &slowStart{part: newPart(name, log), starting: make(chan struct{}), finish: make(chan struct{})}
+}
+
+func (p *slowStart) Start(ctx context.Context) error {
+	close(p.starting)
+	select {
+	case <-p.finish:
+		return p.part.Start(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestGroupThatIsBeingStartedAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		p := newSlowStart("b", &log)
+		g := es.NewGroup("all", newPart("a", &log), p)
+		started := make(chan error, 1)
+		go func() { started <- g.Start(t.Context()) }()
+		<-p.starting
+		if err := g.Health(t.Context()); err == nil {
+			t.Error("a group that is being started is healthy")
+		}
+		if err := g.Err(); err != nil {
+			t.Errorf("a group that is being started has ended by %v", err)
+		}
+		if err := g.Start(t.Context()); !errors.Is(err, es.ErrInvalid) {
+			t.Errorf("a second start: %v", err)
+		}
+		close(p.finish)
+		if err := <-started; err != nil {
+			t.Error(err)
+		}
+		if err := g.Health(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := g.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGroupThatIsStoppedWhileItStarts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hears bool // the component that is starting gives up when it is told to
+		want  []string
+	}{
+		"the start is broken off":   {true, []string{"start a", "stop a"}},
+		"the start goes to its end": {false, []string{"start a", "start b", "stop b", "stop a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log journal
+				p := newSlowStart("b", &log)
+				var last es.Component = p
+				if !c.hears {
+					last = deaf{p}
+				}
+				g := es.NewGroup("all", newPart("a", &log), last)
+				started := make(chan error, 1)
+				go func() { started <- g.Start(t.Context()) }()
+				<-p.starting
+				if err := g.Stop(t.Context()); err != nil {
+					t.Errorf("stop: %v", err)
+				}
+				if err := <-started; !errors.Is(err, es.ErrClosed) {
+					t.Errorf("start: %v", err)
+				}
+				<-g.Done()
+				if !slices.Equal(log.lines, c.want) {
+					t.Errorf("%v, want %v", log.lines, c.want)
+				}
+				if err := g.Health(t.Context()); err == nil {
+					t.Error("a group that was stopped is healthy")
+				}
+			})
+		})
+	}
+}
+
+// deaf is a component that goes on starting when it is told to give up, and comes to the end of it then.
+type deaf struct{ *slowStart }
+
+func (d deaf) Start(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { close(d.finish) })()
+	return d.slowStart.Start(context.WithoutCancel(ctx))
+}
+
+func TestGroupWhoseStartIsUndoneIsBrokenOffByAStop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		slow := &slowPart{part: newPart("a", &log), stopping: make(chan struct{}), finish: make(chan struct{})}
+		bad := newPart("b", &log)
+		bad.startErr = errors.New("boom")
+		g := es.NewGroup("all", slow, bad)
+		started := make(chan error, 1)
+		begin := time.Now()
+		go func() { started <- g.Start(t.Context()) }()
+		<-slow.stopping
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := g.Stop(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("stop: %v", err)
+		}
+		if err := <-started; !errors.Is(err, bad.startErr) || !errors.Is(err, context.Canceled) {
+			t.Errorf("start: %v", err)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
 }

@@ -14,14 +14,15 @@ import (
 //	*Problem                                      as it is
 //	es.ErrInvalid                                 422, with the text of each *es.InvalidError
 //	es.ErrNotFound                                404
-//	es.ErrConflict                                409; 412 when the request has an If-Match
-//	es.ErrDuplicate                               409
+//	es.ErrConflict                                409; 412 when the request has an If-Match, or an If-None-Match and no GET or HEAD
+//	es.ErrDuplicate, es.ErrCheckpoint             409
 //	es.ErrStreamDeleted                           410
 //	*http.MaxBytesError                           413
 //	es.ErrUnsupported                             501
 //	context.DeadlineExceeded                      504
 //	es.ErrClosed, ErrLeaseLost, ErrLeaseHeld,
 //	es.ErrFull, the end of the request's context  503
+//	es.ErrLagging                                 503, with a Retry-After
 //	anything else                                 500
 //
 // The text of other errors is not told, because it may speak of the inside: statements, paths, addresses. It is logged, as an
@@ -38,6 +39,9 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	loggerOf(r).LogAttrs(r.Context(), level, "request failed", slog.String("method", r.Method),
 		slog.String("path", r.URL.Path), slog.Int("status", p.Status), slog.Any("error", err))
+	if errors.Is(err, es.ErrLagging) && p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
 	WriteProblem(w, p)
 }
 
@@ -55,16 +59,21 @@ func problemOf(r *http.Request, err error) *Problem {
 		return invalidProblem(err)
 	case errors.Is(err, es.ErrNotFound):
 		return Problemf(http.StatusNotFound, "what was asked for is not there")
-	case errors.Is(err, es.ErrConflict) && r.Header.Get("If-Match") != "":
+	case errors.Is(err, es.ErrConflict) && conditional(r):
 		return Problemf(http.StatusPreconditionFailed, "it has changed since; read it again and decide again")
 	case errors.Is(err, es.ErrConflict):
 		return Problemf(http.StatusConflict, "somebody else was first; read again and decide again")
 	case errors.Is(err, es.ErrDuplicate):
 		return Problemf(http.StatusConflict, "the ID is taken by something else")
+	case errors.Is(err, es.ErrCheckpoint):
+		return Problemf(http.StatusConflict, "the position belongs to another state of the service, which was restored or replaced since; "+
+			"ask again without a position")
 	case errors.Is(err, es.ErrStreamDeleted):
 		return Problemf(http.StatusGone, "it was deleted for good")
 	case errors.Is(err, es.ErrUnsupported):
 		return Problemf(http.StatusNotImplemented, "this service cannot do that")
+	case errors.Is(err, es.ErrLagging):
+		return Problemf(http.StatusServiceUnavailable, "the answer is not there yet; try again in a moment")
 	case errors.Is(err, context.DeadlineExceeded):
 		return Problemf(http.StatusGatewayTimeout, "it took too long; try again later")
 	case errors.Is(err, es.ErrClosed), errors.Is(err, es.ErrLeaseLost), errors.Is(err, es.ErrLeaseHeld), errors.Is(err, es.ErrFull),
@@ -72,6 +81,14 @@ func problemOf(r *http.Request, err error) *Problem {
 		return Problemf(http.StatusServiceUnavailable, "the service cannot do that now; try again later")
 	}
 	return Problemf(http.StatusInternalServerError, "something went wrong inside the service")
+}
+
+// conditional tells whether a request is to change something only if that is as its sender has seen it (RFC 9110, section 13.1).
+func conditional(r *http.Request) bool {
+	if r.Header.Get("If-Match") != "" {
+		return true
+	}
+	return r.Header.Get("If-None-Match") != "" && r.Method != http.MethodGet && r.Method != http.MethodHead
 }
 
 func tooLargeProblem(limit int64) *Problem {

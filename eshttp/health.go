@@ -20,7 +20,8 @@ const healthPatience = 5 * time.Second
 //
 //   - /livez is 200 for as long as the process answers.
 //   - /readyz is 200 when every component is healthy. Otherwise it is 503, a problem that names the components which are not, in
-//     its member "components". Why they are not is logged and not told: it is for those who run the service.
+//     its member "components". Why they are not is logged and not told: it is for those who run the service. It is 503 as well
+//     as soon as [Run] is told to stop, however well the components are.
 //
 // A component that takes longer than 5 seconds to say how it is, is not ready. It is asked by one probe at a time; those that
 // come meanwhile have the same answer.
@@ -32,6 +33,10 @@ func Health(components ...es.Component) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerHealth(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if told(r.Context()) {
+			WriteProblem(w, Problemf(http.StatusServiceUnavailable, "not ready: the service is stopping"))
+			return
+		}
 		unready := notReady(r, checks)
 		if len(unready) == 0 {
 			answerHealth(w, "ready")

@@ -26,6 +26,9 @@ type Config struct {
 	// Grace is how long stopping may take; 25 seconds by default, which fits into the 30 seconds that orchestrators leave.
 	// Requests under way have the first half of it, and the components have what is left then.
 	Grace time.Duration
+	// Announce is how long the server goes on taking requests when it is told to stop, while /readyz is 503, so that those who
+	// send it requests can hear of it; by default it stops taking them at once. It comes before the grace period.
+	Announce time.Duration
 	// ReadHeaderTimeout is how long the header of a request may take; 5 seconds by default.
 	ReadHeaderTimeout time.Duration
 	// ReadTimeout is how long a whole request may take to come in; 30 seconds by default.
@@ -38,8 +41,11 @@ type Config struct {
 	// MaxHeaderBytes is the largest header of a request; 64 KiB by default.
 	MaxHeaderBytes int
 	// MaxBodyBytes is the largest body of any request; 1 MiB by default. Beyond it reading the body fails with an
-	// *http.MaxBytesError, which [Error] makes a 413.
+	// *http.MaxBytesError, which [Error] makes a 413. [MaxBody] sets another limit for a part of the handler.
 	MaxBodyBytes int64
+	// MaxConnections is the largest number of connections at a time; 10,000 by default. Those beyond it wait to be taken until
+	// others end, in the queue of the operating system. Connections that are kept between requests count, until IdleTimeout.
+	MaxConnections int
 	// Signals are those that stop the program; SIGINT and SIGTERM by default, none when it is empty and not nil.
 	Signals []os.Signal
 	// OnListen is called when the server listens, with its address.
@@ -72,6 +78,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxBodyBytes == 0 {
 		c.MaxBodyBytes = 1 << 20
 	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 10_000
+	}
 	if c.Signals == nil {
 		c.Signals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 	}
@@ -94,7 +103,7 @@ func (c Config) validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"grace", c.Grace}, {"read header timeout", c.ReadHeaderTimeout}, {"read timeout", c.ReadTimeout},
+		{"grace", c.Grace}, {"announce time", c.Announce}, {"read header timeout", c.ReadHeaderTimeout}, {"read timeout", c.ReadTimeout},
 		{"write timeout", c.WriteTimeout}, {"idle timeout", c.IdleTimeout},
 	} {
 		if d.value < 0 {
@@ -106,6 +115,9 @@ func (c Config) validate() error {
 	}
 	if c.MaxBodyBytes < 0 {
 		errs = append(errs, es.Invalidf("body limit", "is %d; it takes a number of bytes above 0", c.MaxBodyBytes))
+	}
+	if c.MaxConnections < 0 {
+		errs = append(errs, es.Invalidf("connection limit", "is %d; it takes a number above 0", c.MaxConnections))
 	}
 	return errors.Join(errs...)
 }
@@ -127,7 +139,7 @@ func Run(ctx context.Context, c Config) error {
 	defer release()
 
 	group := es.NewGroup("components", c.Components...)
-	if err := group.Start(stopping); err != nil {
+	if err := start(stopping, breaking, group); err != nil {
 		if told := stopping.Err(); told != nil && only(err, told) {
 			c.Logger.Info("stopped before everything had started")
 			return nil
@@ -140,9 +152,9 @@ func Run(ctx context.Context, c Config) error {
 		select {
 		case <-stopping.Done():
 			c.Logger.Info("stopping", "grace", c.Grace)
+			s.announce(breaking, group)
 		case <-group.Done():
-			cause = group.Err()
-			c.Logger.Error("stopping, because a component has ended", "error", cause)
+			c.Logger.Error("stopping, because a component has ended", "error", group.Err())
 		case <-s.ended:
 			cause = s.err
 			c.Logger.Error("stopping, because the server has ended", "error", cause)
@@ -152,9 +164,24 @@ func Run(ctx context.Context, c Config) error {
 	graceful, cancel := context.WithTimeout(breaking, c.Grace)
 	defer cancel()
 	drained := s.drain(graceful)
+	ended := group.Err() // by itself, also while the requests were finished
 	stopped := group.Stop(graceful)
 	c.Logger.Info("stopped")
-	return errors.Join(cause, drained, stopped)
+	return errors.Join(cause, ended, drained, stopped)
+}
+
+// start starts the components. When that has to be undone, the end of breaking breaks it off.
+func start(ctx, breaking context.Context, group *es.Group) error {
+	brokenOff := make(chan error, 1)
+	unwatch := context.AfterFunc(breaking, func() { brokenOff <- group.Stop(breaking) })
+	err := group.Start(ctx)
+	if unwatch() {
+		return err
+	}
+	if stopped := <-brokenOff; err == nil {
+		return stopped // it came when everything had just started
+	}
+	return err
 }
 
 // only tells whether an error is nothing but a target: of errors that are joined, each one.

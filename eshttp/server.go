@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	es "github.com/eventsourcing-go/eventsourcing"
 )
 
 // server is an http.Server and the requests that it has under way.
@@ -16,6 +18,9 @@ type server struct {
 	http     *http.Server
 	requests requests
 	breakOff context.CancelFunc // of the context of every request
+	stopping chan struct{}      // closed when it is told to stop
+	draining context.Context    //nolint:containedctx // it ends when the server takes no more requests, and has no other use
+	drainNow context.CancelFunc // ends draining
 	serving  bool
 	ended    chan struct{} // closed when the server has ended, with err
 	err      error
@@ -23,7 +28,12 @@ type server struct {
 
 func newServer(ctx context.Context, c Config) *server {
 	base, breakOff := context.WithCancel(WithLogger(context.WithoutCancel(ctx), c.Logger))
-	s := &server{config: c, breakOff: breakOff, ended: make(chan struct{})}
+	draining, drainNow := context.WithCancel(context.WithoutCancel(ctx))
+	s := &server{
+		config: c, breakOff: breakOff, draining: draining, drainNow: drainNow,
+		stopping: make(chan struct{}), ended: make(chan struct{}),
+	}
+	base = context.WithValue(base, serverKey{}, s)
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: c.ReadHeaderTimeout,
@@ -42,7 +52,7 @@ func (s *server) handler() http.Handler {
 	if mux, ok := h.(*http.ServeMux); ok {
 		h = Problems(mux)
 	}
-	h = http.MaxBytesHandler(Recover(h), s.config.MaxBodyBytes)
+	h = MaxBody(s.config.MaxBodyBytes, Recover(h))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.begin()
 		defer s.requests.end()
@@ -66,16 +76,61 @@ func (s *server) listen(ctx context.Context) error {
 	s.serving = true
 	go func() {
 		defer close(s.ended)
-		s.err = s.http.Serve(listener)
+		s.err = s.http.Serve(limitListener(listener, s.config.MaxConnections))
 	}()
 	s.config.Logger.Info("listening", "addr", listener.Addr().String())
 	s.config.OnListen(listener.Addr())
 	return nil
 }
 
+// announce lets those who ask for its readiness hear that the server is stopping, while it still takes requests.
+func (s *server) announce(breaking context.Context, group *es.Group) {
+	close(s.stopping)
+	if s.config.Announce == 0 || !s.serving {
+		return
+	}
+	heard := time.NewTimer(s.config.Announce)
+	defer heard.Stop()
+	select {
+	case <-heard.C:
+	case <-breaking.Done():
+	case <-group.Done():
+	case <-s.ended:
+	}
+}
+
+// serverKey is the context key under which a request has the server that it came to.
+type serverKey struct{}
+
+// Stopping returns a channel that is closed when the server of a request begins to wait for those under way: as soon as [Run] is told
+// to stop, or when its Announce time is over. A handler that answers for a long time, a stream of events for example, ends its
+// answer then, so that nobody has to wait for it. Without [Run] it is nil, which is never closed.
+func Stopping(ctx context.Context) <-chan struct{} {
+	if s, ok := ctx.Value(serverKey{}).(*server); ok {
+		return s.draining.Done()
+	}
+	return nil
+}
+
+// told tells whether the server of a request was told to stop.
+func told(ctx context.Context) bool {
+	s, ok := ctx.Value(serverKey{}).(*server)
+	if !ok {
+		return false
+	}
+	select {
+	case <-s.stopping:
+	case <-s.draining.Done():
+	default:
+		return false
+	}
+	return true
+}
+
 // drain takes no more requests and waits for those under way, for half of the grace period. What is left is broken off.
 func (s *server) drain(ctx context.Context) error {
 	defer s.breakOff()
+	s.drainNow()
 	if !s.serving {
 		return nil
 	}

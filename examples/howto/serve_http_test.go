@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"time"
 
@@ -24,6 +25,29 @@ func Example_serveHTTP() {
 	// POST /orders: 422 application/problem+json {"title":"Unprocessable Entity","status":422,"detail":"invalid total: it is 0; it takes 1 or more"}
 	// GET /orders/9: 404 application/problem+json {"title":"Not Found","status":404,"detail":"what was asked for is not there"}
 	// stopped: <nil>
+}
+
+func Example_maxBody() {
+	mux := http.NewServeMux()
+	mux.Handle("POST /scans", eshttp.MaxBody(10<<20, http.HandlerFunc(scan)))
+
+	for _, size := range []int{10 << 20, 10<<20 + 1} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/scans", strings.NewReader(strings.Repeat("x", size))))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// 204
+	// 413
+}
+
+// scan takes a file.
+func scan(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		eshttp.Error(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func Example_withoutServer() {
