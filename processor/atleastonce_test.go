@@ -65,7 +65,7 @@ func TestMessagesAreStoredAndPublishedAsStored(t *testing.T) {
 
 func TestNothingWaitsForThePollInterval(t *testing.T) {
 	inBubble(t, func(b *bench) {
-		b.config.PollInterval, b.config.Batch = time.Hour, 10
+		b.config.PollInterval, b.config.InHand = time.Hour, 10
 		b.start(b.config)
 		synctest.Wait() // it waits for something to do
 		begin := time.Now()
@@ -218,7 +218,7 @@ func TestAppendIsTriedForAsLongAsItCanHelp(t *testing.T) {
 		t.Run(forwards, func(t *testing.T) {
 			inBubble(t, func(b *bench) {
 				const times = 50
-				b.config.Publisher, b.config.Retry.Max = nil, 2*time.Second
+				b.config.Publisher, b.config.Retry.Backoff.Max = nil, 2*time.Second
 				b.events.failStream("a-1", func(n int) error {
 					if n <= times {
 						return errDown
@@ -373,7 +373,7 @@ func TestWhatWasHiddenMeanwhileIsPublishedAllTheSame(t *testing.T) {
 
 func TestSeveralProcessorsBesideEachOther(t *testing.T) {
 	inBubble(t, func(b *bench) {
-		b.config.Batch = 16
+		b.config.InHand = 16
 		processors := make([]*processor.AtLeastOnce, 4)
 		for i := range processors {
 			processors[i] = b.start(b.config)
@@ -428,11 +428,11 @@ func TestConfigIsChecked(t *testing.T) {
 		"processor name": func(c *processor.Config) { c.Name = strings.Repeat("n", 230) },
 		"dead stream":    func(c *processor.Config) { c.DeadStream = "a\x00b" },
 		"poll interval":  func(c *processor.Config) { c.PollInterval = time.Microsecond },
-		"batch":          func(c *processor.Config) { c.Batch = -1 },
+		"number in hand": func(c *processor.Config) { c.InHand = -1 },
 		"lease":          func(c *processor.Config) { c.Lease = -1 },
 		"retry attempts": func(c *processor.Config) { c.Retry.Attempts = -1 },
-		"retry base":     func(c *processor.Config) { c.Retry.Base = -1 },
-		"retry maximum":  func(c *processor.Config) { c.Retry.Base, c.Retry.Max = 2, 1 },
+		"retry base":     func(c *processor.Config) { c.Retry.Backoff.Base = -1 },
+		"retry maximum":  func(c *processor.Config) { c.Retry.Backoff.Base, c.Retry.Backoff.Max = 2, 1 },
 		"policy":         func(c *processor.Config) { c.AfterDeadLetter = 7 },
 		"unhealthy":      func(c *processor.Config) { c.UnhealthyAfter = -1 },
 		"lag":            func(c *processor.Config) { c.MaxLag = -1 },

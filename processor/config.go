@@ -3,13 +3,14 @@ package processor
 import (
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/middleware"
 )
 
-// Config is how a processor works. Outbox and Events are required; for everything else the zero value means the default.
+// Config is how a processor works. Outbox and Events are required, for [AtMostOnce] Outbox and one of Events and Publisher; for
+// everything else the zero value means the default.
 type Config struct {
 	// Name is for logs, for health reports and for the dead letters, which say who gave up. Processors that do the same work
 	// have the same name. The default is "processor".
@@ -29,9 +30,9 @@ type Config struct {
 	// PollInterval is how long a processor goes without looking when nothing wakes it. It is a fallback: outboxes wake. The
 	// default is 1 second.
 	PollInterval time.Duration
-	// Batch is the largest number of entries in hand at a time, and with the size of the messages it bounds the memory. The
-	// default is 256.
-	Batch int
+	// InHand is the largest number of entries in hand at a time, and with the size of the messages it bounds the memory. The
+	// default is 256, and for [Batch] 16 times the size of a batch.
+	InHand int
 	// Lease is how long a claim is the processor's before it has to be extended, which happens after a third of it. After a
 	// crash the entries wait for its end. The default is 30 seconds.
 	Lease time.Duration
@@ -44,22 +45,21 @@ type Config struct {
 	UnhealthyAfter time.Duration
 	// MaxLag makes Health fail while the oldest entry of the outbox is older than that. The default, 0, does not look.
 	MaxLag time.Duration
-	// Logger is told about retries (warnings) and dead letters (errors). The default discards.
+	// Logger is told about retries (warnings), and about dead letters and dropped messages (errors). The default discards.
 	Logger *slog.Logger
 }
 
 // Retry says how often and when to try again. The zero value means the defaults.
 type Retry struct {
-	// Attempts is how often publishing a message is tried before it becomes a dead letter. The default is 10, which with the
-	// default delays takes about a minute. Appending is tried for as long as it can help: the message is nowhere else yet.
+	// Attempts is how often a message is tried, the first time included, before it is given up. What it counts, and the default,
+	// are the processor's: 10 for [AtLeastOnce], where it counts the attempts at publishing; 1 for [Batch]; and always 1 for
+	// [AtMostOnce].
 	//
-	// The processor counts by itself and in memory, because the outbox counts the attempts at appending too, and a store that
-	// was down must not use up those at publishing. A processor that takes over counts from the beginning.
+	// The processor counts by itself and in memory, because the outbox counts attempts of other kinds too, and a store that was
+	// down must not use up those at publishing. A processor that takes over counts from the beginning.
 	Attempts int
-	// Base is the delay after the first failure. It doubles with each further one up to Max; the actual delay is drawn between
-	// half of that and all of it, so that what failed together does not come back together. The defaults are 100 milliseconds
-	// and 30 seconds.
-	Base, Max time.Duration
+	// Backoff is how long to wait between attempts: at a message, and at an outbox that does not answer.
+	Backoff middleware.Backoff
 }
 
 // Policy says what happens to a stream after one of its messages has become a dead letter.
@@ -82,7 +82,8 @@ func (p Policy) String() string {
 	return "unknown"
 }
 
-func (c Config) withDefaults() Config {
+// withDefaults fills in what is zero. How often to try, and how much to take in hand, depend on the processor.
+func (c Config) withDefaults(attempts, inHand int) Config {
 	if c.Name == "" {
 		c.Name = "processor"
 	}
@@ -92,11 +93,11 @@ func (c Config) withDefaults() Config {
 	if c.DeadStream == "" {
 		c.DeadStream = "dead"
 	}
-	if c.Batch == 0 {
-		c.Batch = 256
+	if c.InHand == 0 {
+		c.InHand = inHand
 	}
 	if c.Retry.Attempts == 0 {
-		c.Retry.Attempts = 10
+		c.Retry.Attempts = attempts
 	}
 	for _, d := range []struct {
 		field *time.Duration
@@ -104,8 +105,6 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.PollInterval, time.Second},
 		{&c.Lease, 30 * time.Second},
-		{&c.Retry.Base, 100 * time.Millisecond},
-		{&c.Retry.Max, max(30*time.Second, c.Retry.Base)},
 		{&c.UnhealthyAfter, 10 * time.Second},
 	} {
 		if *d.field == 0 {
@@ -118,43 +117,44 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// validate joins an error for each field that is wrong.
-func (c Config) validate() error {
-	var errs []error
-	wrong := func(broken bool, what, format string, args ...any) {
-		if broken {
-			errs = append(errs, es.Invalidf(what, format, args...))
-		}
+// faults collects an error for each thing that is wrong.
+type faults []error
+
+func (f *faults) addf(broken bool, what, format string, args ...any) {
+	if broken {
+		*f = append(*f, es.Invalidf(what, format, args...))
 	}
-	wrong(c.Outbox == nil, "processor", "has no Outbox; it takes its messages from one")
-	wrong(c.Events == nil, "processor", "has no Events; it appends its messages to an event store")
-	if err := es.ValidateName("processor name", c.Name); err != nil {
-		errs = append(errs, err)
-	}
-	const most = es.MaxNameBytes - ownerSuffix
-	wrong(len(c.Name) > most, "processor name", "has %d bytes; at most %d are allowed", len(c.Name), most)
-	if err := es.ValidateName("dead stream", c.DeadStream); err != nil {
-		errs = append(errs, err)
-	}
-	wrong(c.PollInterval < time.Millisecond, "poll interval", "is %v; it takes 1ms or more", c.PollInterval)
-	wrong(c.Batch < 1, "batch", "is %d entries; it takes 1 or more", c.Batch)
-	wrong(c.Lease < time.Millisecond, "lease", "is %v; it takes 1ms or more", c.Lease)
-	wrong(c.Retry.Attempts < 1, "retry attempts", "are %d; it takes 1 or more", c.Retry.Attempts)
-	wrong(c.Retry.Base < 0, "retry base", "is %v; it takes a duration above 0", c.Retry.Base)
-	wrong(c.Retry.Max < c.Retry.Base, "retry maximum", "is %v, less than the base of %v", c.Retry.Max, c.Retry.Base)
-	wrong(c.AfterDeadLetter != Continue && c.AfterDeadLetter != Park, "policy after a dead letter",
-		"is %d; it takes Continue or Park", c.AfterDeadLetter)
-	wrong(c.UnhealthyAfter < 0, "unhealthy after", "is %v; it takes a duration above 0", c.UnhealthyAfter)
-	wrong(c.MaxLag < 0, "maximal lag", "is %v; it takes 0 for none, or more", c.MaxLag)
-	return errors.Join(errs...)
 }
 
-// delay is how long to wait after the given number of failures.
-func (r Retry) delay(failures int) time.Duration {
-	d := r.Base
-	for ; failures > 1 && d < r.Max; failures-- {
-		d *= 2
+func (f *faults) join() error { return errors.Join(*f...) }
+
+// check returns an error for each field that is wrong for every kind of processor.
+func (c Config) check() faults {
+	var f faults
+	f.addf(c.Outbox == nil, "processor", "has no Outbox; it takes its messages from one")
+	if err := es.ValidateName("processor name", c.Name); err != nil {
+		f = append(f, err)
 	}
-	d = min(d, r.Max)
-	return d - rand.N(d/2+1)
+	const most = es.MaxNameBytes - ownerSuffix
+	f.addf(len(c.Name) > most, "processor name", "has %d bytes; at most %d are allowed", len(c.Name), most)
+	if err := es.ValidateName("dead stream", c.DeadStream); err != nil {
+		f = append(f, err)
+	}
+	f.addf(c.PollInterval < time.Millisecond, "poll interval", "is %v; it takes 1ms or more", c.PollInterval)
+	f.addf(c.InHand < 1, "number in hand", "is %d entries; it takes 1 or more", c.InHand)
+	f.addf(c.Lease < time.Millisecond, "lease", "is %v; it takes 1ms or more", c.Lease)
+	f.addf(c.Retry.Attempts < 1, "retry attempts", "are %d; it takes 1 or more", c.Retry.Attempts)
+	base, longest := c.Retry.Backoff.Base, c.Retry.Backoff.Max
+	f.addf(base < 0, "retry base", "is %v; it takes a duration above 0", base)
+	f.addf(longest < 0 || longest > 0 && longest < base, "retry maximum", "is %v; it takes the base of %v or more", longest, base)
+	f.addf(c.AfterDeadLetter != Continue && c.AfterDeadLetter != Park, "policy after a dead letter",
+		"is %d; it takes Continue or Park", c.AfterDeadLetter)
+	f.addf(c.UnhealthyAfter < 0, "unhealthy after", "is %v; it takes a duration above 0", c.UnhealthyAfter)
+	f.addf(c.MaxLag < 0, "maximal lag", "is %v; it takes 0 for none, or more", c.MaxLag)
+	return f
+}
+
+// checkEvents is for the processors that cannot do without an event store.
+func (c Config) checkEvents(f *faults) {
+	f.addf(c.Events == nil, "processor", "has no Events; it appends its messages to an event store")
 }

@@ -17,13 +17,13 @@ import (
 // ownerSuffix is what tells apart the owners of processors that have the same name: a hyphen and a UUID.
 const ownerSuffix = 1 + 36
 
-// engine is what all processors have in common: it claims entries, keeps their leases, has a batch handled, and stops in order.
+// engine is what all processors have in common: it claims entries, keeps their leases, has them handled, and stops in order.
 type engine struct {
 	config Config
 	claim  es.ClaimOptions
 	log    *slog.Logger
-	// handle works on a batch and answers all its entries. It is called by one goroutine.
-	handle func(ctx context.Context, b *batch)
+	// handle works on what is in hand and answers all of it. It is called by one goroutine.
+	handle func(ctx context.Context, h *hand)
 
 	mu    sync.Mutex
 	state state
@@ -36,7 +36,7 @@ type engine struct {
 	wake, abandon    context.CancelFunc
 	broken           atomic.Bool // something was broken off
 
-	batch    batch
+	hand     hand
 	counters counters
 	claiming trouble // with the outbox itself
 	moving   trouble // with what was claimed
@@ -57,7 +57,7 @@ func (e *engine) init(c Config) {
 	e.done = make(chan struct{})
 	e.waiting, e.wake = context.WithCancel(context.Background())
 	e.working, e.abandon = context.WithCancel(context.Background())
-	e.batch.init(e)
+	e.hand.init(e)
 }
 
 // Name returns the name of the processor.
@@ -78,7 +78,7 @@ func (e *engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop claims nothing more and finishes the batch in hand. When ctx ends before that, what is not finished is broken off and
+// Stop claims nothing more and finishes what is in hand. When ctx ends before that, what is not finished is broken off and
 // given back to the outbox, which is not counted as an attempt; then the error is that of ctx.
 func (e *engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
@@ -114,7 +114,7 @@ func (e *engine) Err() error {
 	return e.err
 }
 
-// end ends the work by itself, after the batch in hand.
+// end ends the work by itself, after what is in hand.
 func (e *engine) end(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -129,7 +129,7 @@ func (e *engine) run() {
 	defer close(e.done)
 	failures, fruitless := 0, 0
 	for e.waiting.Err() == nil {
-		n, err := e.config.Outbox.Claim(e.working, e.batch.room, e.claim)
+		n, err := e.config.Outbox.Claim(e.working, e.hand.room, e.claim)
 		switch {
 		case err != nil:
 			failures++
@@ -150,14 +150,14 @@ func (e *engine) run() {
 func (e *engine) work(n int) {
 	ctx, cancel := context.WithCancel(e.working)
 	defer cancel()
-	b := &e.batch
-	b.begin(cancel, n)
-	defer b.end()
+	h := &e.hand
+	h.begin(cancel, n)
+	defer h.end()
 	if e.waiting.Err() != nil { // stopped while it claimed
-		b.releaseAll(ctx)
+		h.release(ctx, h.every())
 		return
 	}
-	e.handle(ctx, b)
+	e.handle(ctx, h)
 }
 
 // idle waits for something to claim and returns the number of failures of the outbox in a row.
@@ -184,7 +184,7 @@ func (e *engine) outboxFailed(what string, err error, failures int) {
 	case errors.Is(err, es.ErrClosed):
 		e.end(fmt.Errorf("%s entries of the outbox: %w", what, err))
 	default:
-		delay := e.config.Retry.delay(failures)
+		delay := e.config.Retry.Backoff.Delay(failures)
 		e.claiming.note(fmt.Errorf("%s entries of the outbox: %w", what, err))
 		e.log.Warn("outbox fails", "doing", what, "error", err, "retry_in", delay)
 		e.pause(delay)

@@ -9,7 +9,7 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// keeper extends the leases of a batch while it is worked on. It costs nothing for as long as a batch is quick: it wakes up
+// keeper extends the leases of what is in hand while it is worked on. It costs nothing for as long as that is quick: it wakes up
 // for the first time when a third of the lease is over.
 type keeper struct {
 	extend func(ctx context.Context, entries []es.Entry) error

@@ -186,7 +186,7 @@ func TestAnAnswerThatIsNotTakenComesBackAfterTheLease(t *testing.T) {
 			}
 			return b.outbox.Outbox.Complete(ctx, entries)
 		}
-		b.config.Retry.Max = time.Second
+		b.config.Retry.Backoff.Max = time.Second
 		b.start(b.config)
 		sent := b.enqueue("a-1/1")
 		time.Sleep(5 * time.Second)

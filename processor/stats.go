@@ -3,6 +3,7 @@ package processor
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,16 +24,20 @@ type Stats struct {
 	// Retried counts the entries that failed and were given back for another attempt.
 	Retried int64
 	// Released counts the entries that were given back without an attempt: those behind a failed one of their stream, and what
-	// was in hand at a stop.
+	// was in hand at a stop. What a [Batch] gives back only to see what has come to it since is not counted.
 	Released int64
 	// Dead counts the dead letters.
 	Dead int64
+	// Dropped counts the messages that an [AtMostOnce] did not pass on although they were completed, or may have been.
+	Dropped int64
+	// Batches counts the batches that a [Batch] has passed on or given up.
+	Batches int64
 	// LeasesLost counts the entries that were in the hands of somebody else before they could be answered.
 	LeasesLost int64
 }
 
 type counters struct {
-	appended, published, completed, retried, released, dead, lost atomic.Int64
+	appended, published, completed, retried, released, dead, dropped, batches, lost atomic.Int64
 }
 
 // Stats reads the statistics. The error is that of the outbox.
@@ -49,6 +54,8 @@ func (e *engine) Stats(ctx context.Context) (Stats, error) {
 		Retried:    e.counters.retried.Load(),
 		Released:   e.counters.released.Load(),
 		Dead:       e.counters.dead.Load(),
+		Dropped:    e.counters.dropped.Load(),
+		Batches:    e.counters.batches.Load(),
 		LeasesLost: e.counters.lost.Load(),
 	}, nil
 }
@@ -67,7 +74,7 @@ func (e *engine) Health(ctx context.Context) error {
 		return fmt.Errorf("processor %s is not running", e.config.Name)
 	}
 	// A failed message comes again after a delay; when it has not, nor any other, there is nothing left that fails.
-	fresh := e.config.UnhealthyAfter + 2*e.config.Retry.Max
+	fresh := e.config.UnhealthyAfter + 2*e.config.Retry.Backoff.Ceiling(math.MaxInt)
 	for _, t := range []*trouble{&e.claiming, &e.moving} {
 		if err := t.lasting(e.config.UnhealthyAfter, fresh); err != nil {
 			return fmt.Errorf("processor %s: %w", e.config.Name, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/middleware"
 	"github.com/eventsourcing-go/eventsourcing/processor"
 )
 
@@ -48,7 +49,7 @@ func (b *bench) waiting() []int {
 func TestStopFinishesWhatIsInHandAndClaimsNothingMore(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.slowPublisher()
-		b.config.Batch = 2
+		b.config.InHand = 2
 		p := b.running(b.config)
 		b.enqueue(numbered("a-1", 3)...)
 		synctest.Wait()
@@ -134,7 +135,7 @@ func TestWhatIsClaimedDuringAStopIsGivenBack(t *testing.T) {
 
 func TestStopDoesNotWaitForARetry(t *testing.T) {
 	inBubble(t, func(b *bench) {
-		b.config.Retry = processor.Retry{Base: time.Hour, Max: time.Hour}
+		b.config.Retry = processor.Retry{Backoff: middleware.Backoff{Base: time.Hour, Max: time.Hour}}
 		b.outbox.claim = func(context.Context, []es.Entry, es.ClaimOptions) (int, error) { return 0, errDown }
 		p := b.running(b.config)
 		synctest.Wait()

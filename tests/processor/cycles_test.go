@@ -72,7 +72,7 @@ func TestProcessorsComeAndGo(t *testing.T) {
 	backend := memory.New()
 	publisher := &recorder{taken: map[string][]string{}, more: make(chan struct{})}
 	config := processor.Config{
-		Outbox: backend.Outbox(), Events: backend.Events(), Publisher: publisher, Batch: 7, Lease: time.Minute,
+		Outbox: backend.Outbox(), Events: backend.Events(), Publisher: publisher, InHand: 7, Lease: time.Minute,
 	}
 	want := map[string][]string{}
 	impatient, cancel := context.WithCancel(t.Context())
