@@ -82,6 +82,7 @@ func PubSubLines() []Line[Harness[PubSub]] {
 		pubsubAnswerLines(),
 		pubsubLeaseLines(),
 		pubsubBoundLines(),
+		pubsubLagLines(),
 		pubsubLifetimeLines(),
 	)
 }

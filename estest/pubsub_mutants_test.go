@@ -17,7 +17,7 @@ func TestPubSubMutants(t *testing.T) {
 	t.Parallel()
 	var mutants []mutant[estest.Harness[estest.PubSub]]
 	for _, m := range slices.Concat(pubsubMessageMutants(), pubsubSharingMutants(), pubsubOrderMutants(),
-		pubsubAnswerMutants(), pubsubBoundMutants(), pubsubLifetimeMutants()) {
+		pubsubAnswerMutants(), pubsubBoundMutants(), pubsubLagMutants(), pubsubLifetimeMutants()) {
 		mutants = append(mutants, mutant[estest.Harness[estest.PubSub]]{m.line, m.name, pubsubMutantHarness{breakage: m.breakage}})
 	}
 	hunt(t, estest.PubSubLines(), mutants)
@@ -66,6 +66,7 @@ type breakage struct {
 	extend      func(ctx context.Context, s *brokenSubscription, ds []es.Delivery) error
 	closeSub    func(s *brokenSubscription) error
 	answerError func(error) error
+	lag         func(ctx context.Context, s *brokenSubscription) (es.Lag, error)
 }
 
 type pubsubMutantHarness struct {

@@ -17,6 +17,9 @@ const (
 	defaultLease   = 30 * time.Second
 )
 
+// mostBuffered is the largest buffer or backlog: a group has no more parcels than two of both, and all of them have numbers.
+const mostBuffered = 1 << (parcelBits - 2)
+
 // Overflow says what becomes of a message for which a buffer has no room.
 type Overflow int
 
@@ -79,8 +82,10 @@ func (c PubSubConfig) validate() error {
 		return err
 	}
 	switch {
-	case c.Buffer < 1:
-		return es.Invalidf("buffer", "is %d messages; it takes 1 or more", c.Buffer)
+	case c.Buffer < 1 || c.Buffer > mostBuffered:
+		return es.Invalidf("buffer", "is %d messages; it takes 1 to %d", c.Buffer, mostBuffered)
+	case c.BacklogLimit > mostBuffered:
+		return es.Invalidf("backlog limit", "is %d messages; it takes %d at the most", c.BacklogLimit, mostBuffered)
 	case c.Overflow < OverflowBlock || c.Overflow > OverflowFail:
 		return es.Invalidf("overflow", "is %d; it takes OverflowBlock, OverflowEvictOldest or OverflowFail", c.Overflow)
 	case c.Lease < 0:
@@ -100,7 +105,7 @@ func (c PubSubConfig) validate() error {
 // it be what brought the consumer down, it takes no others with it.
 //
 // Messages are copied once, when they are published, in blocks that are shared by all who receive them. A message that is kept
-// for long keeps its block: up to 68 messages of together about 256 KiB.
+// for long keeps its block: up to 66 messages of together about 256 KiB.
 type PubSub struct {
 	broker *broker
 	space  *topicSpace

@@ -14,7 +14,7 @@ type batch struct {
 	n     int
 
 	number   uint64 // tells the batches of a group apart
-	receipt  uint64 // of the first
+	delivery uint64 // number of the next
 	clock    int64
 	due      int64
 	first    time.Time // of those that are handed out for the first time
@@ -36,7 +36,7 @@ func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, now time.Time, 
 	g.cut = g.cut[:0]
 	room := uint64(len(dst))
 	b := batch{
-		group: g, sub: s, dst: dst, number: g.batch, receipt: g.topic.space.receipts.Add(room) - room,
+		group: g, sub: s, dst: dst, number: g.batch, delivery: g.topic.space.deliveries.Add(room) - room,
 		clock: clock, due: clock + int64(s.lease), first: g.topic.space.time(clock), deadline: now.Add(s.lease),
 	}
 	if b.due < clock {
@@ -134,12 +134,11 @@ func (b *batch) hand(i int32, p *parcel, k *orderKey) {
 	if p.first == 0 {
 		p.first = b.clock
 	}
-	p.seat, p.receipt, p.due = b.sub.seat, b.receipt, b.due
-	b.receipt++
+	p.seat, p.receipt, p.due = b.sub.seat, receiptFor(b.delivery, i), b.due
+	b.delivery++
 	k.batch = b.number
 	g.parcels.pushBack(&k.out, byKey, i)
 	g.parcels.pushBack(&b.sub.leases, byLease, i)
-	b.sub.receipts.index.put(p.receipt, i)
 	g.inFlight++
 
 	// A slice that is used again holds much of what is to be written already. To look is cheaper than to write a pointer while

@@ -154,7 +154,7 @@ func (g *consumerGroup) giveBack(i int32, now int64) {
 	for {
 		last := k.out.last
 		p := &g.parcels.all[last]
-		g.members[p.seat].receipts.take(p.receipt)
+		p.receipt = 0
 		g.recall(last)
 		g.parcels.pushFront(&k.queue, byKey, last)
 		g.heldBack++

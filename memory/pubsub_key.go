@@ -52,10 +52,13 @@ func (ks *orderKeys) grow() {
 	}
 }
 
-// tidy frees a key that has no message any more and that nobody refers to.
+// idleKeys is how many keys a group keeps in mind that it has no message of: they are likely to come again.
+const idleKeys = 1024
+
+// tidy frees a key that has no message any more and that nobody refers to, unless there are few keys.
 func (ks *orderKeys) tidy(at int32) {
 	k := &ks.all[at]
-	if !k.out.empty() || !k.queue.empty() || k.queued || k.delay != 0 {
+	if ks.index.count <= idleKeys || !k.out.empty() || !k.queue.empty() || k.queued || k.delay != 0 {
 		return
 	}
 	slot, _ := ks.index.find(k.hash)

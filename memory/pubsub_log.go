@@ -10,12 +10,12 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// The sizes of the blocks of a topic's log: from few records, as long as a topic is small, to many, and closed early when their
-// payloads are large, because a block is kept for as long as one of its messages is.
+// The sizes of the pieces that records are cut from: from few, as long as a topic is small, to many, and given up early when their
+// payloads are large, because a piece is kept for as long as one of its messages is.
 const (
-	firstBlockRecords = 4
-	mostBlockRecords  = 68 // just under 16 KiB, a size that the allocator has
-	mostBlockBytes    = 256 << 10
+	firstPieceRecords = 4
+	mostPieceRecords  = 66 // just under 16 KiB, a size that the allocator has
+	mostPieceBytes    = 256 << 10
 )
 
 // The sizes of the pieces that payloads are copied to. Larger payloads have an allocation of their own.
@@ -28,23 +28,22 @@ const (
 // topicLog is what was published to a topic, for all groups. It is a list of blocks that knows only its newest: each group
 // holds on to the block where it stands, and what lies behind all of them is garbage.
 type topicLog struct {
-	head  uint64 // how many records were ever appended
-	tail  *topicBlock
-	arena []byte
+	head uint64 // how many records were ever added
+	tail *topicBlock
 }
 
-// topicBlock is a piece of the log. It is full when the records have come to their capacity.
+// topicBlock is a piece of the log: what one call of Publish added, or a part of that. Its records are never changed.
 type topicBlock struct {
 	records []topicRecord
-	bytes   int // of the payloads
 	next    *topicBlock
 }
 
 // topicRecord is a message as it was published. It is never changed.
 type topicRecord struct {
-	message es.Message
-	key     uint64 // hash of the stream
-	broken  *undecodable
+	message   es.Message
+	key       uint64 // hash of the stream
+	published int64  // when, on the clock of the space
+	broken    *undecodable
 }
 
 // undecodable is what could not be decoded.
@@ -53,32 +52,81 @@ type undecodable struct {
 	raw   []byte
 }
 
-// grow adds a block.
-func (l *topicLog) grow() {
-	size := firstBlockRecords
-	if l.tail != nil {
-		size = min(2*cap(l.tail.records), mostBlockRecords)
-		l.tail.records = slices.Clip(l.tail.records) // full now, also when it was closed early
-	}
-	b := &topicBlock{records: make([]topicRecord, 0, size)}
-	if l.tail != nil {
+// link adds the first n of the records that a call of Publish has made.
+func (l *topicLog) link(w *publication, n int) {
+	for n > 0 {
+		b := w.blocks
+		if rest := b.records[min(n, len(b.records)):]; len(rest) > 0 { // there is room for a part of them
+			b.records = b.records[:n:n]
+			b.next = &topicBlock{records: rest, next: b.next}
+		}
+		w.blocks, b.next = b.next, nil
 		l.tail.next = b
+		l.tail = b
+		l.head += uint64(len(b.records))
+		n -= len(b.records)
 	}
-	l.tail = b
 }
 
-// append adds a copy of a message.
-func (t *topic) append(m *es.Message, broken *undecodable) {
-	l := &t.log
-	if b := l.tail; len(b.records) == cap(b.records) || b.bytes >= mostBlockBytes {
-		l.grow()
+// press makes records of messages. To copy them is most of the work of a Publish, and is done before the lock of the topic is
+// taken, so that who receives goes on meanwhile. What it cuts its pieces from belongs to one topic: what is slow to be received in one
+// must not keep alive what is long done in another.
+type press struct {
+	space *topicSpace
+
+	records []topicRecord // unused
+	blocks  []topicBlock  // unused ones that are only for records of this piece
+	size    int           // of the piece
+	bytes   int           // of the payloads in it
+	arena   []byte
+}
+
+// print makes the records of a call of Publish and returns them in blocks.
+func (p *press) print(pubs []es.Publication, broken *undecodable) *topicBlock {
+	published := p.space.clock()
+	var first, last *topicBlock
+	for begin := 0; begin < len(pubs); {
+		if len(p.records) == 0 || p.bytes >= mostPieceBytes {
+			p.size = min(max(2*p.size, firstPieceRecords), mostPieceRecords)
+			p.records, p.blocks, p.bytes = make([]topicRecord, p.size), nil, 0
+		}
+		n := 0
+		for n < len(p.records) && begin+n < len(pubs) && p.bytes < mostPieceBytes {
+			p.record(&p.records[n], pubs[begin+n].Message, published, broken)
+			n++
+		}
+		b := p.block(n)
+		b.records = p.records[:n:n]
+		p.records = p.records[n:]
+		if last == nil {
+			first = b
+		} else {
+			last.next = b
+		}
+		last = b
+		begin += n
 	}
-	b := l.tail
-	n := len(b.records)
-	b.records = b.records[:n+1]
-	r := &b.records[n]
+	return first
+}
+
+// block returns a block for n of the unused records. A block is as long in memory as those beside it, so they share a piece only
+// where their records do.
+func (p *press) block(n int) *topicBlock {
+	if n == p.size {
+		return &topicBlock{}
+	}
+	if len(p.blocks) == 0 {
+		p.blocks = make([]topicBlock, len(p.records))
+	}
+	b := &p.blocks[0]
+	p.blocks = p.blocks[1:]
+	return b
+}
+
+// record makes r a copy of a message.
+func (p *press) record(r *topicRecord, m *es.Message, published int64, broken *undecodable) {
 	r.message = *m
-	r.message.Data = l.keep(m.Data)
+	r.message.Data = p.keep(m.Data)
 	if len(m.Tags) > 0 {
 		r.message.Tags = slices.Clone(m.Tags)
 	}
@@ -88,26 +136,26 @@ func (t *topic) append(m *es.Message, broken *undecodable) {
 	if m.Time.Location() != time.UTC || m.Time.Nanosecond()%1000 != 0 {
 		r.message.Time = es.Timestamp(m.Time) // as it would come from any other backend
 	}
-	r.key = maphash.String(t.space.seed, m.Stream)
+	r.key = maphash.String(p.space.seed, m.Stream)
+	r.published = published
 	r.broken = broken
-	b.bytes += len(m.Data)
-	l.head++
+	p.bytes += len(m.Data)
 }
 
 // keep returns a copy of a payload.
-func (l *topicLog) keep(data []byte) []byte {
+func (p *press) keep(data []byte) []byte {
 	switch {
 	case len(data) == 0:
 		return nil
 	case len(data) > mostSharedPayload:
 		return bytes.Clone(data)
-	case len(data) > cap(l.arena)-len(l.arena):
-		size := min(max(2*cap(l.arena), firstArenaBytes), mostArenaBytes)
-		l.arena = make([]byte, 0, max(size, len(data)))
+	case len(data) > cap(p.arena)-len(p.arena):
+		size := min(max(2*cap(p.arena), firstArenaBytes), mostArenaBytes)
+		p.arena = make([]byte, 0, max(size, len(data)))
 	}
-	begin := len(l.arena)
-	l.arena = append(l.arena, data...)
-	return l.arena[begin:len(l.arena):len(l.arena)]
+	begin := len(p.arena)
+	p.arena = append(p.arena, data...)
+	return p.arena[begin:len(p.arena):len(p.arena)]
 }
 
 // topicCursor is a place in the log.

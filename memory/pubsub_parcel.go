@@ -9,10 +9,10 @@ type parcel struct {
 	record *topicRecord
 	number uint64 // place in the topic
 
-	receipt   uint64
-	due       int64 // when its lease ends
-	first     int64 // when it was handed out first; 0 when it was not
-	notBefore int64 // it is held back until then
+	receipt   uint64 // of the delivery that is in flight; 0 when it was answered, or there is none
+	due       int64  // when its lease ends
+	first     int64  // when it was handed out first; 0 when it was not
+	notBefore int64  // it is held back until then
 	attempt   int32
 	key       int32
 	seat      int32 // of the subscription that has it in flight; noSeat when it is held back

@@ -69,7 +69,7 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 	if d, ok := es.DeliveryFrom(ctx); ok && d.Topic == topicName && p.space.issued(d.Receipt) {
 		w.own, w.mayWait = true, false
 	}
-	t := p.space.lockTopic(topicName)
+	t := p.space.print(topicName, &w)
 	for {
 		done, err := t.publish(&w)
 		news := t.takeNews()
@@ -94,10 +94,29 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 	}
 }
 
+// print makes the records of a publication, and returns the topic that they are for, locked.
+func (s *topicSpace) print(name string, w *publication) *topic {
+	t := s.topic(name)
+	if t == nil {
+		t = s.lockTopic(name)
+		t.mu.Unlock()
+	}
+	press := t.presses.Get().(*press) //nolint:forcetypeassert,errcheck // nothing else is put there
+	w.blocks = press.print(w.pubs, w.broken)
+	t.presses.Put(press)
+	t.mu.Lock()
+	if !t.gone {
+		return t
+	}
+	t.mu.Unlock()
+	return s.lockTopic(name) // another of the name, and the records are good for it too
+}
+
 // publication is a call of Publish at work on one topic.
 type publication struct {
 	pubs    []es.Publication
 	broken  *undecodable // set by PublishRaw
+	blocks  *topicBlock  // the records of those that were not taken
 	taken   int          // how many were taken: the first ones
 	mayWait bool
 	own     bool    // it comes from a handler of the topic

@@ -8,7 +8,7 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// subscription is an [es.Subscription]. It has no goroutine: who receives looks for himself.
+// subscription is an [es.Subscription], and an [es.Lagger]. It has no goroutine: who receives looks for himself.
 type subscription struct {
 	pubsub *PubSub
 	topic  *topic
@@ -16,29 +16,27 @@ type subscription struct {
 	lease  time.Duration
 
 	// The lock of the topic guards these.
-	closed   bool
-	seat     int32 // in the group
-	receipts receipts
-	leases   parcelList
-	spare    *receiver // for the next Receive that waits
+	closed bool
+	seat   int32 // in the group
+	leases parcelList
+	spare  *receiver // for the next Receive that waits
 }
 
-// receipts are those of a subscription that are not answered.
-type receipts struct{ index numberIndex }
+var (
+	_ es.Subscription = (*subscription)(nil)
+	_ es.Lagger       = (*subscription)(nil)
+)
 
-// get returns the parcel of a receipt, 0 when it is not there.
-func (r *receipts) get(receipt uint64) int32 {
-	_, i := r.index.find(receipt)
-	return i
-}
-
-// take removes a receipt and returns its parcel, 0 when it is not there.
-func (r *receipts) take(receipt uint64) int32 {
-	slot, i := r.index.find(receipt)
-	if i != 0 {
-		r.index.remove(slot)
+// find returns the parcel of a receipt, when this subscription has it in flight and it is not answered; 0 when not.
+func (s *subscription) find(receipt uint64) int32 {
+	i := receipt & parcelMask
+	if s.closed || i == 0 || i >= uint64(len(s.group.parcels.all)) {
+		return 0
 	}
-	return i
+	if p := &s.group.parcels.all[i]; p.receipt != receipt || p.seat != s.seat {
+		return 0
+	}
+	return int32(i) //nolint:gosec // it has 24 bits
 }
 
 // receiver is a Receive that waits.
@@ -231,11 +229,12 @@ func (s *subscription) answer(ds []es.Delivery, what func(i int32, clock int64))
 	}
 	var errs []error
 	for n := range ds {
-		i := s.receipts.take(ds[n].Receipt)
+		i := s.find(ds[n].Receipt)
 		if i == 0 {
 			errs = lost(errs, n, len(ds))
 			continue
 		}
+		g.parcels.all[i].receipt = 0
 		what(i, clock)
 	}
 	g.giveBackAll(clock)
@@ -263,7 +262,7 @@ func (s *subscription) Extend(_ context.Context, ds []es.Delivery) error {
 	due, deadline := later(clock, s.lease), now.Add(s.lease)
 	var errs []error
 	for n := range ds {
-		i := s.receipts.get(ds[n].Receipt)
+		i := s.find(ds[n].Receipt)
 		if i == 0 {
 			errs = lost(errs, n, len(ds))
 			continue

@@ -19,9 +19,9 @@ type topicSpace struct {
 	began  time.Time
 	seed   maphash.Seed // of the hashes of ordering keys
 
-	// Receipts are counted from a place of this space's own, so that a delivery of another pub/sub is not taken for one of this.
-	firstReceipt uint64
-	receipts     atomic.Uint64
+	// Deliveries are counted from a place of this space's own, so that one of another pub/sub is not taken for one of this.
+	firstDelivery uint64
+	deliveries    atomic.Uint64
 
 	mu     sync.RWMutex
 	topics map[string]*topic
@@ -29,14 +29,26 @@ type topicSpace struct {
 
 func newTopicSpace(b *broker) *topicSpace {
 	s := &topicSpace{config: &b.config, began: b.began, seed: maphash.MakeSeed(), topics: map[string]*topic{}}
-	s.firstReceipt = rand.Uint64()>>1 + 1 // it has to differ from that of others
-	s.receipts.Store(s.firstReceipt)
+	s.firstDelivery = rand.Uint64() // it has to differ from that of others
+	s.deliveries.Store(s.firstDelivery)
 	return s
+}
+
+// A receipt is the number of a delivery, as far as there is room, and of the parcel that was delivered: so the parcel is found without
+// a search. Two deliveries of one parcel have different numbers until there were a million million others between them.
+const (
+	parcelBits = 24
+	parcelMask = 1<<parcelBits - 1
+)
+
+// receiptFor makes the receipt of a delivery.
+func receiptFor(delivery uint64, parcel int32) uint64 {
+	return delivery<<parcelBits | uint64(parcel) //nolint:gosec // it is not negative
 }
 
 // issued tells whether a receipt was given out in this space.
 func (s *topicSpace) issued(receipt uint64) bool {
-	return receipt >= s.firstReceipt && receipt < s.receipts.Load()
+	return (receipt>>parcelBits-s.firstDelivery)<<parcelBits < (s.deliveries.Load()-s.firstDelivery)<<parcelBits
 }
 
 // at is a time on the clock that all leases and delays are measured by: nanoseconds, and never 0.
@@ -63,11 +75,16 @@ func (s *topicSpace) lockTopic(name string) *topic {
 	}
 }
 
+// topic returns a topic, or nil when there is none of the name.
+func (s *topicSpace) topic(name string) *topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.topics[name]
+}
+
 // lockKnownTopic returns a topic, locked, or nil when there is none of the name.
 func (s *topicSpace) lockKnownTopic(name string) *topic {
-	s.mu.RLock()
-	t := s.topics[name]
-	s.mu.RUnlock()
+	t := s.topic(name)
 	if t == nil {
 		return nil
 	}
@@ -99,6 +116,8 @@ type topic struct {
 	mu   sync.Mutex
 	gone bool // no longer in the space
 	log  topicLog
+	// presses are of those who publish; each has one of its own meanwhile. It needs no lock.
+	presses sync.Pool
 	// groups get what is published. While nobody is subscribed, the backlog is the only one.
 	groups []*consumerGroup
 	// backlog holds what nobody has subscribed to; nil when there is nothing. While others are subscribed (who did not want it)
@@ -117,7 +136,8 @@ type eviction struct {
 
 func newTopic(s *topicSpace, name string) *topic {
 	t := &topic{name: name, space: s}
-	t.log.grow()
+	t.log.tail = &topicBlock{}
+	t.presses.New = func() any { return &press{space: s} }
 	return t
 }
 
@@ -135,11 +155,9 @@ func (t *topic) publish(w *publication) (bool, error) {
 	// Who may wait does not push in front of those who do.
 	if len(t.queue) == 0 || t.queue[0] == w.ticket || !w.mayWait {
 		n := min(t.room(), len(w.pubs)-w.taken)
-		for i := range w.pubs[w.taken : w.taken+n] {
-			t.append(w.pubs[w.taken+i].Message, w.broken)
-		}
-		w.taken += n
 		if n > 0 {
+			t.log.link(w, n)
+			w.taken += n
 			t.spread()
 		}
 	}
