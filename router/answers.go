@@ -119,7 +119,7 @@ func (l *lane) ackWhole(b *batch) {
 	err := b.intake.sub.Ack(l.answers, b.ds)
 	l.mu.Lock()
 	if err == nil {
-		l.answerErr, l.answerErrs = nil, 0
+		l.answerErr, l.answerErrs = trouble{}, 0
 		b.left = 0
 		l.free(b)
 		return
@@ -139,7 +139,7 @@ func answerDelay(times int) time.Duration {
 func (l *lane) answered(it *item, err error) {
 	switch {
 	case err == nil:
-		l.answerErr, l.answerErrs = nil, 0
+		l.answerErr, l.answerErrs = trouble{}, 0
 	case errors.Is(err, es.ErrLeaseLost), errors.Is(err, es.ErrClosed):
 		l.lose(it.delivery(), err)
 	case l.answers.Err() != nil:
@@ -155,7 +155,7 @@ func (l *lane) answered(it *item, err error) {
 
 // failedAnswer puts the keeper on to what did not get through.
 func (l *lane) failedAnswer(err error) {
-	l.answerErr = err
+	l.answerErr = newTrouble(err, answerDelay(l.answerErrs+1))
 	if time.Now().Before(l.retryAt) {
 		return
 	}

@@ -120,6 +120,7 @@ func (l *lane) enqueue(b *batch, n int, now time.Time) {
 		l.offer(q)
 	}
 	l.inHand = append(l.inHand, b)
+	b.intake.inHand++
 	if !b.extendAt.IsZero() && (l.due.IsZero() || b.extendAt.Before(l.due)) {
 		l.wakeKeeper()
 	}
@@ -230,6 +231,7 @@ func (l *lane) free(b *batch) {
 			break
 		}
 	}
+	b.intake.inHand--
 	b.intake.putBack(b)
 	l.wakeWorkers()
 }

@@ -211,6 +211,9 @@ func (s *subscription) answer(ctx context.Context, op string, ds []es.Delivery, 
 	errs := make([]error, len(ds))
 	for i, d := range ds {
 		e := s.receipts[d.Receipt]
+		if e != nil && e.replay != isReplay(s.topic) {
+			s.t.Errorf("%s of %s was told to the subscription of %s: %s", e.Name, e.Topic, s.topic, op)
+		}
 		if e == nil || e.state != lent || e.Receipt != d.Receipt ||
 			!e.Deadline.IsZero() && !time.Now().Before(e.Deadline) {
 			errs[i] = es.ErrLeaseLost

@@ -84,7 +84,8 @@ func (c Config) validate() error {
 // Options are how a route works. A zero field means its default.
 type Options struct {
 	// Name is the route's name and its consumer group; the topic by default. Routes of one topic each have a name of their own.
-	// The IDs of outputs depend on it: a route that is given another name is a new group and sends its outputs anew.
+	// The IDs of outputs depend on it: a route that is given another name is a new group and sends its outputs anew, and dead letters
+	// of the old name do not come back to it.
 	Name string
 	// Concurrency is how many messages are handled at once, of different ordering keys, those that are replayed among the rest; 1 by
 	// default.

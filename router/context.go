@@ -29,6 +29,12 @@ func (h *handling) Err() error                  { return h.batch.intake.lane.han
 // Value answers the question for the delivery, whose key is not known here, by what the lane's context answers to it: a marker
 // that was put there in its place.
 func (h *handling) Value(key any) any {
+	if _, ok := key.(laneKey); ok {
+		if h.batch.delivery(h.d, h.gen) == nil { // it has returned, and what it left behind may wait
+			return nil
+		}
+		return h.batch.intake.lane
+	}
 	value := h.batch.intake.lane.handlers.Value(key)
 	if d, ok := value.(*es.Delivery); ok && d == h.batch.intake.lane.marker {
 		if d := h.batch.delivery(h.d, h.gen); d != nil {
@@ -37,6 +43,15 @@ func (h *handling) Value(key any) any {
 		return nil
 	}
 	return value
+}
+
+// laneKey is the context key for the lane whose handler a context was given to.
+type laneKey struct{}
+
+// laneOf returns the lane whose handler asks, by its context; nil when that is none.
+func laneOf(ctx context.Context) *lane {
+	l, _ := ctx.Value(laneKey{}).(*lane)
+	return l
 }
 
 // mark returns the context of a lane's handlers, whose delivery is the marker.

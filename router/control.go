@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	es "github.com/eventsourcing-go/eventsourcing"
@@ -16,15 +15,19 @@ import (
 // is not, [es.ErrInvalid] for one that was stopped, and [es.ErrClosed] when the router was. As everywhere, an empty name is that of
 // the topic.
 func (r *Router) Pause(topic, name string) error {
-	rt, err := r.control(topic, name)
+	rt, err := r.lockRoute(context.Background(), topic, name)
 	if err != nil {
 		return fmt.Errorf("pause: %w", err)
 	}
-	r.mu.Lock()
+	if r.state == ending || r.state == ended {
+		r.mu.Unlock()
+		return fmt.Errorf("pause: %w", r.isOver())
+	}
 	was, l := rt.state, rt.lane
 	if was == Waiting || was == Running {
 		rt.state = Paused
 	}
+	rt.halts++
 	r.mu.Unlock()
 	switch was {
 	case Stopped:
@@ -43,13 +46,10 @@ func (r *Router) Pause(topic, name string) error {
 // waited for, until ctx ends, so that there are never more than [Options].Concurrency. When it fails the route stays paused.
 //
 // A route that is not paused goes on. [es.ErrNotFound] for a route that there is not, [es.ErrInvalid] for one that was stopped
-// ([Router.StartRoute] starts it), and [es.ErrClosed] when the router was.
+// ([Router.StartRoute] starts it), when a Pause or StopRoute came meanwhile, and for a handler of the route from before the pause, which
+// would wait for itself; [es.ErrClosed] when the router was stopped.
 func (r *Router) Resume(ctx context.Context, topic, name string) error {
-	rt, err := r.control(topic, name)
-	if err != nil {
-		return fmt.Errorf("resume: %w", err)
-	}
-	if err := r.launch(ctx, rt, Paused); err != nil {
+	if err := r.launch(ctx, topic, name, Paused); err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
 	return nil
@@ -60,18 +60,16 @@ func (r *Router) Resume(ctx context.Context, topic, name string) error {
 // stopped, is paused or was never started is stopped.
 //
 // The error is nil when every handler finished, and otherwise that of ctx, or context.DeadlineExceeded when it was the grace period
-// that was over; [es.ErrNotFound] for a route that there is not.
+// that was over; [es.ErrNotFound] for a route that there is not. A handler of the route that calls it with its own context is not
+// waited for, which would never end: the route begins with nothing more, nothing is broken off, and the error is [es.ErrInvalid].
 func (r *Router) StopRoute(ctx context.Context, topic, name string) error {
-	rt, err := r.control(topic, name)
-	if errors.Is(err, es.ErrClosed) {
-		return nil
-	}
+	rt, err := r.lockRoute(ctx, topic, name)
 	if err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
-	r.mu.Lock()
 	was, l := rt.state, rt.lane
 	rt.state = Stopped
+	rt.halts++
 	r.mu.Unlock()
 	if was != Stopped {
 		rt.log.Info("the route is stopped")
@@ -79,9 +77,12 @@ func (r *Router) StopRoute(ctx context.Context, topic, name string) error {
 	if l == nil {
 		return nil
 	}
+	l.stop()
+	if l == laneOf(ctx) {
+		return fmt.Errorf("stop: %w", rt.isWithin())
+	}
 	patience, cancel := context.WithTimeout(ctx, max(r.config.Grace, 0))
 	defer cancel()
-	l.stop()
 	l.end(patience.Done())
 	if broken := l.broken(); broken > 0 {
 		return fmt.Errorf("stop route %q of topic %q: %w", rt.name, rt.topic, brokenOff(ctx, broken))
@@ -93,35 +94,42 @@ func (r *Router) StopRoute(ctx context.Context, topic, name string) error {
 // it fails the route stays stopped. Before the start of the router it takes back a StopRoute.
 //
 // A route that runs goes on. [es.ErrNotFound] for a route that there is not, [es.ErrInvalid] for one that is paused
-// ([Router.Resume] is for that), and [es.ErrClosed] when the router was stopped.
+// ([Router.Resume] is for that), when a StopRoute came meanwhile, and for a handler of the route from before, which would wait for
+// itself; [es.ErrClosed] when the router was stopped.
 func (r *Router) StartRoute(ctx context.Context, topic, name string) error {
-	rt, err := r.control(topic, name)
-	if err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	if err := r.launch(ctx, rt, Stopped); err != nil {
+	if err := r.launch(ctx, topic, name, Stopped); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	return nil
 }
 
-// control returns a route that is to be told something. A router that is being started is waited for.
-func (r *Router) control(topic, name string) (*route, error) {
-	r.mu.Lock()
-	for r.state == starting {
-		r.mu.Unlock()
-		<-r.started
-		r.mu.Lock()
+// lockRoute takes the mutex and returns a route that is to be told something. With an error the mutex is not held.
+func (r *Router) lockRoute(ctx context.Context, topic, name string) (*route, error) {
+	if err := r.lock(ctx); err != nil {
+		return nil, err
 	}
-	defer r.mu.Unlock()
 	rt := r.find(topic, name)
-	switch {
-	case rt == nil:
+	if rt == nil {
+		r.mu.Unlock()
 		return nil, r.unknown(topic, name)
-	case r.state == ending || r.state == ended:
-		return nil, r.isOver()
 	}
 	return rt, nil
+}
+
+// lock takes the mutex of a router that is not being started: that is waited for, until ctx ends. With an error it is not held.
+func (r *Router) lock(ctx context.Context) error {
+	r.mu.Lock()
+	if r.state != starting {
+		return nil
+	}
+	r.mu.Unlock()
+	select {
+	case <-r.started:
+	case <-ctx.Done():
+		return fmt.Errorf("router %q is being started: %w", r.config.Name, ctx.Err())
+	}
+	r.mu.Lock()
+	return nil
 }
 
 func (r *Router) isOver() error {
@@ -135,6 +143,11 @@ func (rt *route) isIn(s State) error {
 		way = "Resume ends that"
 	}
 	return es.Invalidf("route", "%q of topic %q is %s; %s", rt.name, rt.topic, s, way)
+}
+
+// isWithin says that a handler cannot wait for the end of its own route.
+func (s *spec) isWithin() error {
+	return es.Invalidf("call", "was made by a handler of route %q of topic %q, which cannot wait for its own end", s.name, s.topic)
 }
 
 func (rt *route) isThere() error {

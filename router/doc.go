@@ -30,8 +30,8 @@
 // is replayed to it and to no other route: through the same chain, with the same options, by the same workers, so that
 // [Options].Concurrency holds for both together. The handler is shown the message that failed, as it was, with its own topic and
 // group; attempts count from 1, and when it fails for good again that is a new dead letter. Replays of one key keep their order among
-// themselves, as far as they are replayed in order; they come after what the topic brought meanwhile, and another process may handle
-// the two at once. What comes and is no replay of the route is a dead letter itself. [Options].NoReplays does without.
+// themselves, as far as they are replayed in order; they have their turns among what the topic brings meanwhile, and another process may
+// handle the two at once. What comes and is no replay of the route is a dead letter itself. [Options].NoReplays does without.
 //
 // # Handlers of Go values
 //
@@ -42,7 +42,11 @@
 //
 // [Router.Pause] and [Router.Resume], [Router.StopRoute] and [Router.StartRoute], and [Router.AddRoute] are for one route and leave the
 // others alone. A route that is paused or stopped is no member of its group: other processes of the group get all of its messages.
+// How much a group collects that has no members at all is for its backend; one in memory keeps a bounded number and drops the oldest.
 // [Router.Stats] and [Router.Lags] have the figures.
+//
+// A handler can do all of that to its own route, but wait for it: what would wait for the handler that calls it, by the handler's own
+// context, returns [es.ErrInvalid] instead. With another context it waits for ever.
 //
 // # What handlers return
 //

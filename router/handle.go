@@ -107,14 +107,28 @@ func (l *lane) judge(ctx context.Context, d *es.Delivery, err error) outcome {
 	return outcome{answer: nack, delay: delay, reason: failed}
 }
 
+// judgeExit decides about a delivery whose handler ended its goroutine. It may have been what sends dead letters that did so, so none is
+// sent here: when the attempts are used up that happens before the next.
+func (l *lane) judgeExit(ctx context.Context, d *es.Delivery) outcome {
+	if l.handlers.Err() != nil {
+		return outcome{answer: release, reason: stopped}
+	}
+	l.tell(ctx, slog.LevelWarn, "message failed and is tried again", d, errGoexit)
+	return outcome{answer: nack, delay: l.config.Backoff.Delay(d.Attempt), reason: failed}
+}
+
 // canBury tells whether there is a place for dead letters.
 func (s *spec) canBury() bool { return !s.toDead && s.config.DeadLetter != nil }
 
 // bury sends a delivery to the dead stream. When that cannot be, it comes again after a while.
 func (l *lane) bury(ctx context.Context, d *es.Delivery, cause error) outcome {
 	err := l.sendDeadLetter(ctx, d, cause)
+	delay := time.Duration(0)
+	if err != nil {
+		delay = l.config.Backoff.Delay(d.Attempt)
+	}
 	l.mu.Lock()
-	l.deadErr = err
+	l.deadErr = newTrouble(err, delay)
 	l.mu.Unlock()
 	if err == nil {
 		l.tell(ctx, slog.LevelWarn, "message went to the dead stream", d, cause)
@@ -125,7 +139,7 @@ func (l *lane) bury(ctx context.Context, d *es.Delivery, cause error) outcome {
 	}
 	l.tell(ctx, slog.LevelError, "message failed for good and its dead letter could not be sent; trying again",
 		d, errors.Join(cause, err))
-	return outcome{answer: nack, delay: l.config.Backoff.Delay(d.Attempt), reason: failed}
+	return outcome{answer: nack, delay: delay, reason: failed}
 }
 
 var (

@@ -20,8 +20,9 @@ type intake struct {
 
 	spare   []*batch
 	batches int // how many there are, in hand and spare
+	inHand  int // how many of them have something in them
 	pending int // answers to be given, over all batches
-	err     error
+	err     trouble
 }
 
 // open subscribes to the topic of the route, and to its replays. When that fails nothing is left open.
@@ -97,7 +98,7 @@ func (in *intake) ended(err error) {
 	if err == nil {
 		return
 	}
-	in.err = err
+	in.err = newTrouble(err, 0)
 	in.lane.stopping = true
 	in.lane.noteQuiet()
 	in.lane.stopReceiving()
@@ -129,7 +130,7 @@ func (in *intake) receive(ctx context.Context, room []es.Delivery) (int, error) 
 		delay := in.receiveDelay(attempt)
 		l.log.Warn("messages could not be received; trying again", "error", err, "attempt", attempt, "delay", delay)
 		l.mu.Lock()
-		in.err = fmt.Errorf("receive: %w", err)
+		in.err = newTrouble(fmt.Errorf("receive: %w", err), delay)
 		l.mu.Unlock()
 		pause(ctx, delay)
 	}

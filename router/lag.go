@@ -25,6 +25,7 @@ func (r *Router) Lags(ctx context.Context) ([]RouteLag, error) {
 	for _, l := range r.working() {
 		lag, known, err := l.lag(ctx)
 		switch {
+		case err != nil && !r.works(l): // it was asked while it was paused or stopped
 		case err != nil:
 			errs = append(errs, fmt.Errorf("route %q of topic %q: %w", l.name, l.topic, err))
 		case known:

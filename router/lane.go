@@ -16,7 +16,8 @@ import (
 // unless another is at that already, and puts it into queues by their keys; so with one worker everything happens in one goroutine.
 // The keeper looks after what does not go by itself while handlers run: acknowledgements that wait for the rest of their
 // batch, leases, busy messages whose time has come, answers that have to be given again, and what is left at the end. Where dead
-// letters come back, one more goroutine receives them and puts their originals into the same queues, for the same workers.
+// letters come back, one more goroutine receives them and puts their originals into the same queues, for the same workers; and there is
+// one worker more than may handle at once (see seats), so that another need not be called back from waiting for messages.
 type lane struct {
 	spec
 
@@ -40,13 +41,12 @@ type lane struct {
 	giveUp        context.CancelFunc
 	goroutines    sync.WaitGroup
 
-	mu       sync.Mutex      // everything below
-	idle     sync.Cond       // for workers without work
-	waiting  int             // how many of them there are
-	workers  int             // how many goroutines there are that bring or handle deliveries
-	fetching bool            // a worker is receiving
-	turn     context.Context //nolint:containedctx // of the worker that is receiving: ends when it is to look what there is to handle
-	endTurn  context.CancelFunc
+	mu       sync.Mutex    // everything below
+	idle     sync.Cond     // for workers without work
+	waiting  int           // how many of them there are
+	workers  int           // how many goroutines there are that bring or handle deliveries
+	fetching bool          // a worker is receiving
+	seats    int           // how many workers more may handle: those that wait or receive have none
 	running  int           // how many handlers run
 	stopping bool          // nothing new is begun
 	quiet    chan struct{} // closed when the lane stops and no handler runs any more
@@ -67,9 +67,9 @@ type lane struct {
 
 	stats      Stats
 	brokenOff  int // how many handlers did not finish because they were stopped
-	answerErr  error
+	answerErr  trouble
 	answerErrs int // how often in a row
-	deadErr    error
+	deadErr    trouble
 }
 
 // run begins to work. The lane ends by stop, or when a subscription is closed by somebody else; onGone is called then, as the last
@@ -80,7 +80,6 @@ func (l *lane) run(base context.Context, onGone func(*lane)) {
 	handlers, breakOff := context.WithCancelCause(base)
 	l.breakOff = breakOff
 	l.handlers, l.marker = mark(handlers)
-	l.turn, l.endTurn = context.WithCancel(l.receiving)
 	l.wake = make(chan struct{}, 1)
 	l.quiet = make(chan struct{})
 	l.gone = make(chan struct{})
@@ -91,10 +90,11 @@ func (l *lane) run(base context.Context, onGone func(*lane)) {
 		slots = slotsPerMessage * l.opts.Batch
 	}
 	l.table = make([]*queue, slots)
-	l.workers = l.opts.Concurrency
+	l.seats, l.workers = l.opts.Concurrency, l.opts.Concurrency
 	if l.replays != nil {
-		l.workers++
+		l.workers += 2 // the one that receives replays, and one that receives messages while as many as may handle replays
 		l.goroutines.Go(l.replays.work)
+		l.goroutines.Go(l.work)
 	}
 	for range l.opts.Concurrency {
 		l.goroutines.Go(l.work)
@@ -177,6 +177,7 @@ func (l *lane) key(it *item) string {
 type worker struct {
 	contexts []handling // unused ones
 	answers  answers
+	seated   bool  // it may handle
 	running  *item // nil while no handler runs
 }
 
@@ -231,10 +232,11 @@ var errGoexit = errors.New("the handler called runtime.Goexit")
 
 // replace settles what a worker had in hand when its goroutine was ended by runtime.Goexit, and starts another.
 func (l *lane) replace(w *worker) {
-	out := l.judge(w.context(w.running), w.running.delivery(), errGoexit)
+	out := l.judgeExit(w.context(w.running), w.running.delivery())
 	l.mu.Lock()
 	l.ended()
 	l.settle(w, w.running, out)
+	l.rise(w)
 	l.mu.Unlock()
 	l.goroutines.Go(l.work)
 }
@@ -242,19 +244,45 @@ func (l *lane) replace(w *worker) {
 // next returns the next delivery to handle, and nil when there are to be no more.
 func (l *lane) next(w *worker) *item {
 	for !l.stopping {
-		if it := l.take(); it != nil {
-			return it
+		if l.sit(w) {
+			if it := l.take(); it != nil {
+				return it
+			}
 		}
-		if b := l.spareBatch(); b != nil {
-			l.fetch(w, b)
-			continue
+		if w.seated || l.replaying() {
+			if b := l.spareBatch(); b != nil {
+				l.fetch(w, b)
+				continue
+			}
 		}
+		l.rise(w)
 		l.waiting++
 		l.idle.Wait()
 		l.waiting--
 	}
 	return nil
 }
+
+// sit gives a worker the right to handle, if it can have it.
+func (l *lane) sit(w *worker) bool {
+	if !w.seated && l.seats > 0 {
+		w.seated = true
+		l.seats--
+	}
+	return w.seated
+}
+
+// rise takes the right to handle back from a worker that waits or receives.
+func (l *lane) rise(w *worker) {
+	if w.seated {
+		w.seated = false
+		l.seats++
+	}
+}
+
+// replaying tells whether there are replays in hand. As long as that is so messages are received beside their handlers: otherwise they
+// would wait until the last of however many replays is handled.
+func (l *lane) replaying() bool { return l.replays != nil && l.replays.inHand > 0 }
 
 // spareBatch returns a batch to receive messages into, and nil when another worker is receiving or there are enough in hand.
 func (l *lane) spareBatch() *batch {
@@ -268,24 +296,25 @@ func (l *lane) spareBatch() *batch {
 func (l *lane) fetch(w *worker, b *batch) {
 	l.fetching = true
 	l.flush(&w.answers)
-	if l.readyCount > 0 { // it came meanwhile
+	if w.seated && l.readyCount > 0 { // it came meanwhile
 		l.fetching = false
 		l.messages.putBack(b)
 		return
 	}
-	turn := l.turn
+	l.rise(w)
 	l.mu.Unlock()
-	n, err := l.messages.receive(turn, b.room)
+	n, err := l.messages.receive(l.receiving, b.room)
 	now := time.Now()
 	l.mu.Lock()
 	l.fetching = false
+	l.sit(w) // before another is woken for what this one takes itself
 	if n == 0 {
 		l.messages.putBack(b)
 		l.messages.ended(err)
 		l.idle.Broadcast()
 		return
 	}
-	l.messages.err = nil
+	l.messages.err = trouble{}
 	l.enqueue(b, n, now)
 	if l.stopping {
 		l.wakeKeeper()
@@ -294,16 +323,14 @@ func (l *lane) fetch(w *worker, b *batch) {
 	l.wakeWorkers()
 }
 
-// interrupt makes the worker that is receiving look for what there is to handle.
-func (l *lane) interrupt() {
-	l.endTurn()
-	l.turn, l.endTurn = context.WithCancel(l.receiving)
-}
-
-// wakeWorkers wakes as many workers as there are queues to take from, and one to receive. The one that calls this takes one
-// of these parts itself.
+// wakeWorkers wakes as many workers as there are queues to take from, and one to receive, as far as they may. The one that calls this
+// takes one of these parts itself.
 func (l *lane) wakeWorkers() {
-	for range min(l.waiting, max(l.readyCount, 1)) {
+	useful := l.seats
+	if !l.fetching && l.replaying() {
+		useful++
+	}
+	for range min(l.waiting, max(l.readyCount, 1), useful) {
 		l.idle.Signal()
 	}
 }

@@ -74,20 +74,25 @@ func (r *Router) addRunning(rt *route, l *lane) error {
 }
 
 // launch starts a route that is in a certain state. Others who do that are waited for, and handlers from before.
-func (r *Router) launch(ctx context.Context, rt *route, from State) error {
+func (r *Router) launch(ctx context.Context, topic, name string, from State) error {
+	rt, err := r.lockRoute(ctx, topic, name)
+	if err != nil {
+		return err
+	}
+	r.mu.Unlock()
 	select {
 	case rt.turn <- struct{}{}:
 		defer func() { <-rt.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	before, needed, err := r.beginLaunch(rt, from)
-	if !needed {
+	begun, err := r.beginLaunch(ctx, rt, from)
+	if err != nil || !begun.needed {
 		return err
 	}
 	defer r.opening.Done()
-	if before != nil {
-		if err := r.awaitGone(ctx, before); err != nil {
+	if begun.before != nil {
+		if err := r.awaitGone(ctx, begun.before); err != nil {
 			return err
 		}
 	}
@@ -95,7 +100,7 @@ func (r *Router) launch(ctx context.Context, rt *route, from State) error {
 	if err != nil {
 		return err
 	}
-	if err := r.endLaunch(rt, from, l); err != nil {
+	if err := r.endLaunch(rt, begun, l); err != nil {
 		l.close()
 		return err
 	}
@@ -103,33 +108,41 @@ func (r *Router) launch(ctx context.Context, rt *route, from State) error {
 	return nil
 }
 
-// beginLaunch returns what is left of the last time that the route ran, and whether it is to be started at all.
-func (r *Router) beginLaunch(rt *route, from State) (before *lane, needed bool, _ error) {
-	r.mu.Lock()
+// launching is how a route was found that is to be started.
+type launching struct {
+	needed bool  // it is to be started at all
+	before *lane // what is left of the last time that it ran
+	halts  int   // how often it had been halted
+}
+
+func (r *Router) beginLaunch(ctx context.Context, rt *route, from State) (launching, error) {
+	if err := r.lock(ctx); err != nil {
+		return launching{}, err
+	}
 	defer r.mu.Unlock()
 	switch {
 	case r.state == ending || r.state == ended:
-		return nil, false, r.isOver()
+		return launching{}, r.isOver()
 	case rt.state == Running || rt.state == Waiting:
-		return nil, false, nil
+		return launching{}, nil
 	case rt.state != from:
-		return nil, false, rt.isIn(rt.state)
+		return launching{}, rt.isIn(rt.state)
 	case r.state == building:
 		rt.state = Waiting
-		return nil, false, nil
+		return launching{}, nil
 	}
 	r.opening.Add(1)
-	return rt.lane, true, nil
+	return launching{needed: true, before: rt.lane, halts: rt.halts}, nil
 }
 
 // endLaunch has a lane work, unless something else was asked for meanwhile.
-func (r *Router) endLaunch(rt *route, from State, l *lane) error {
+func (r *Router) endLaunch(rt *route, begun launching, l *lane) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.state != runs:
 		return r.isOver()
-	case rt.state != from:
+	case rt.halts != begun.halts:
 		return rt.isIn(rt.state)
 	}
 	r.run(rt, l)
@@ -138,6 +151,9 @@ func (r *Router) endLaunch(rt *route, from State, l *lane) error {
 
 // awaitGone waits until a lane that was stopped has ended.
 func (r *Router) awaitGone(ctx context.Context, l *lane) error {
+	if l == laneOf(ctx) {
+		return l.isWithin()
+	}
 	select {
 	case <-l.gone:
 		return nil

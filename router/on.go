@@ -46,10 +46,25 @@ func On[T any](types *es.Types, handle func(ctx context.Context, event T, d *es.
 
 // Otherwise is the case of a [Switch] for the messages whose name no other case takes.
 func Otherwise(h es.Handler) *Case {
-	if h == nil {
-		return &Case{err: es.Invalidf("handler", "is nil")}
+	if err := checkHandler(h); err != nil {
+		return &Case{err: err}
 	}
 	return &Case{handle: h.Handle}
+}
+
+// checkHandler says what is wrong with a handler, as far as that can be seen before it is called.
+func checkHandler(h es.Handler) error {
+	switch h := h.(type) {
+	case nil:
+		return es.Invalidf("handler", "is nil")
+	case es.HandlerFunc:
+		if h == nil {
+			return es.Invalidf("handler", "is a function that is nil")
+		}
+	case interface{ check() error }:
+		return h.check()
+	}
+	return nil
 }
 
 // DeadLetterOthers is the case of a [Switch] by which messages whose name no other case takes are dead letters: for routes that are to

@@ -172,3 +172,22 @@ func TestMistakesInCasesAreFoundWhenTheRouteIsAdded(t *testing.T) {
 		}
 	}
 }
+
+// TestMistakesInsideOfACaseAreFound as well, and a function that is nil.
+func TestMistakesInsideOfACaseAreFound(t *testing.T) {
+	t.Parallel()
+	r, err := New(Config{Subscriber: newBroker(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range map[string]es.Handler{
+		"case in a case":           Otherwise(On[string](es.NewTypes(), nil)),
+		"switch in a case":         Switch(Otherwise(Switch())),
+		"nil function":             es.HandlerFunc(nil),
+		"nil function in a switch": Switch(Otherwise(es.HandlerFunc(nil))),
+	} {
+		if err := r.Route("order", h, Options{Name: name}); !errors.Is(err, es.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

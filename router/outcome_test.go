@@ -353,3 +353,24 @@ func TestNoDeadLetters(t *testing.T) {
 		})
 	}
 }
+
+// TestEmitterOfDeadLettersThatEndsItsGoroutine is a failure like any other: the message comes again, and the route can be stopped.
+func TestEmitterOfDeadLettersThatEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, dead := newBroker(t), &outbox{}
+		b.publish(message("order-1", "A"))
+		calls := 0
+		r := begin(t, b, Config{DeadLetter: func(ctx context.Context, msgs []*es.Message) error {
+			if calls++; calls <= 3 {
+				runtime.Goexit()
+			}
+			return dead.emit(ctx, msgs)
+		}}, Options{MaxAttempts: 1}, func(context.Context, *es.Delivery) ([]*es.Message, error) { return nil, errBoom })
+		time.Sleep(5 * time.Minute)
+		halt(t, r)
+		if len(dead.sent()) != 1 || b.left() != 0 {
+			t.Errorf("%d dead letters, %d messages are left", len(dead.sent()), b.left())
+		}
+	})
+}

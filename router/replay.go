@@ -43,12 +43,9 @@ func (in *intake) work() {
 			l.idle.Broadcast()
 			continue
 		}
-		in.err = nil
+		in.err = trouble{}
 		l.enqueue(b, n, now)
 		l.wakeWorkers()
-		if l.fetching && l.readyCount > l.waiting {
-			l.interrupt()
-		}
 	}
 }
 

@@ -297,6 +297,7 @@ func TestWhatIsNoReplayIsADeadLetterItself(t *testing.T) {
 		"another name":    named("Other", es.DeadLetterRecord{Original: original, Topic: "order", Group: "order"}),
 		"no JSON":         es.NewMessage(topic+"-1", es.ReplayName, []byte("{")),
 		"another route's": named(es.ReplayName, es.DeadLetterRecord{Original: original, Topic: "order", Group: "other"}),
+		"another topic's": named(es.ReplayName, es.DeadLetterRecord{Original: original, Topic: "other", Group: "order"}),
 		"undecodable":     named(es.ReplayName, es.DeadLetterRecord{Original: es.RecordedMessage{Raw: []byte("x")}, Topic: "order", Group: "order"}),
 	} {
 		t.Run(name, func(t *testing.T) {

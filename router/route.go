@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -29,6 +30,7 @@ type route struct {
 
 	// These are guarded by the mutex of the router.
 	state State
+	halts int   // how often it was paused or stopped
 	lane  *lane // what works, or comes to its end; nil: nothing
 	past  Stats // what earlier lanes did
 }
@@ -38,13 +40,8 @@ func (r *Router) newRoute(topic string, handler es.Handler, o Options) (*route, 
 	if err := es.ValidateName("topic", topic); err != nil {
 		return nil, err
 	}
-	if handler == nil {
-		return nil, es.Invalidf("handler", "of topic %q is nil", topic)
-	}
-	if checked, ok := handler.(interface{ check() error }); ok {
-		if err := checked.check(); err != nil {
-			return nil, fmt.Errorf("route of topic %q: %w", topic, err)
-		}
+	if err := checkHandler(handler); err != nil {
+		return nil, fmt.Errorf("route of topic %q: %w", topic, err)
 	}
 	o = o.withDefaults(topic, r.config)
 	if err := o.validate(); err != nil {
@@ -115,12 +112,35 @@ func (r *Router) unknown(topic, name string) error {
 	return fmt.Errorf("router %q has no route %q of topic %q: %w", r.config.Name, name, topic, es.ErrNotFound)
 }
 
+// trouble is something that went wrong and is tried again. It is over when that succeeds, and when it should have failed again long ago
+// and has not: what is waited for may never come, or may have gone to another process.
+type trouble struct {
+	err   error
+	until time.Time
+}
+
+// troubleLasts is how long trouble is believed in after it should have shown again: longer than it takes a connection to fail.
+const troubleLasts = time.Minute
+
+// newTrouble is an error of something that is tried again after a delay.
+func newTrouble(err error, delay time.Duration) trouble {
+	return trouble{err: err, until: time.Now().Add(delay + troubleLasts)}
+}
+
+func (t trouble) at(now time.Time) error {
+	if now.After(t.until) {
+		return nil
+	}
+	return t.err
+}
+
 // health says what is wrong with a lane that works.
 func (l *lane) health(ctx context.Context) error {
 	l.mu.Lock()
-	errs := []error{l.answerErr, l.deadErr}
+	now := time.Now()
+	errs := []error{l.answerErr.at(now), l.deadErr.at(now)}
 	for _, in := range l.intakes {
-		errs = append(errs, in.err)
+		errs = append(errs, in.err.at(now))
 	}
 	l.mu.Unlock()
 	return errors.Join(append(errs, l.tooFarBehind(ctx))...)

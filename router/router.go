@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	es "github.com/eventsourcing-go/eventsourcing"
@@ -107,14 +108,14 @@ func (r *Router) Start(ctx context.Context) error {
 	r.state = starting
 	r.mu.Unlock()
 	defer close(r.started)
-	lanes, err := r.subscribe(ctx)
+	lanes := make([]*lane, len(r.routes))
+	defer r.abandon(lanes)
+	if err := r.subscribe(ctx, lanes); err != nil {
+		return fmt.Errorf("start router %q: %w", r.config.Name, err)
+	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil {
-		r.ended()
-		return fmt.Errorf("start router %q: %w", r.config.Name, err)
-	}
 	r.state = runs
 	r.base = context.WithoutCancel(ctx)
 	for i, l := range lanes {
@@ -126,28 +127,43 @@ func (r *Router) Start(ctx context.Context) error {
 	return nil
 }
 
-// subscribe returns a lane for each route that is to work, and nil for the others.
-func (r *Router) subscribe(ctx context.Context) ([]*lane, error) {
-	lanes := make([]*lane, len(r.routes))
+// abandon ends a router whose start failed, if only by a panic.
+func (r *Router) abandon(lanes []*lane) {
+	r.mu.Lock()
+	failed := r.state == starting
+	r.mu.Unlock()
+	if !failed {
+		return
+	}
+	for _, l := range lanes {
+		if l != nil {
+			l.close()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended()
+}
+
+// subscribe makes a lane for each route that is to work, for as long as ctx lasts and who stops the router has patience.
+func (r *Router) subscribe(ctx context.Context, lanes []*lane) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.patience, cancel)() //nolint:contextcheck // the patience of Stop is no part of what the caller gives
 	for i, rt := range r.routes {
 		err := rt.link(r.middleware)
 		if err == nil && rt.state != Stopped {
 			lanes[i], err = rt.open(ctx, r.fail)
 		}
 		if err != nil {
-			for _, before := range lanes[:i] {
-				if before != nil {
-					before.close()
-				}
-			}
-			return nil, fmt.Errorf("route %q of topic %q: %w", rt.name, rt.topic, err)
+			return fmt.Errorf("route %q of topic %q: %w", rt.name, rt.topic, err)
 		}
 		if rt.state == Paused {
 			lanes[i].close()
 			lanes[i] = nil
 		}
 	}
-	return lanes, nil
+	return nil
 }
 
 // run has a lane work for a route. The mutex is held.
@@ -227,10 +243,17 @@ func (r *Router) fail(err error) {
 // [ErrStopped]; what returns an error then is given back, which is neither an attempt nor ever a dead letter, and what succeeds
 // is acknowledged. Stop waits for every handler, also for one that does not care about its context: there is no way to end it.
 //
+// A start that is under way is waited for, and broken off when ctx ends. A handler of the router that calls Stop with its own context
+// is not waited for, which would never end: its route begins with nothing more, the stop is set off, and the error is [es.ErrInvalid].
+//
 // The error is nil when every handler finished, and otherwise that of ctx, or context.DeadlineExceeded when it was the grace
 // period that was over.
 func (r *Router) Stop(ctx context.Context) error {
-	r.requestEnd()
+	r.requestEnd(ctx)
+	if l := r.handles(ctx); l != nil {
+		l.stop()
+		return fmt.Errorf("stop router %q: %w", r.config.Name, l.isWithin())
+	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -245,11 +268,10 @@ func (r *Router) Stop(ctx context.Context) error {
 	return fmt.Errorf("stop router %q: %w", r.config.Name, brokenOff(ctx, r.brokenOff))
 }
 
-// requestEnd sets off the end of a router that runs. One that is being started is waited for.
-func (r *Router) requestEnd() {
-	r.mu.Lock()
-	for r.state == starting {
-		r.mu.Unlock()
+// requestEnd sets off the end of a router that runs. One that is being started is waited for, and hurried when ctx ends.
+func (r *Router) requestEnd(ctx context.Context) {
+	if err := r.lock(ctx); err != nil {
+		r.hurry()
 		<-r.started
 		r.mu.Lock()
 	}
@@ -262,6 +284,18 @@ func (r *Router) requestEnd() {
 		r.endLife()
 	case starting, ending, ended:
 	}
+}
+
+// handles returns the lane whose handler asks, by its context; nil when it is none of this router.
+func (r *Router) handles(ctx context.Context) *lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rt := range r.routes {
+		if rt.lane != nil && rt.lane == laneOf(ctx) {
+			return rt.lane
+		}
+	}
+	return nil
 }
 
 // Run starts the router, waits until ctx has ended or the router has, and stops it gracefully: running handlers have the grace
@@ -291,8 +325,8 @@ func (r *Router) Err() error {
 }
 
 // Health is nil while the router runs and each of its routes that runs receives, answers, gets rid of its dead letters, and lags less
-// than its bound ([Options].MaxLag and MaxAge). Otherwise it says what is wrong. A route that was paused or stopped is as somebody
-// wants it, and does not make the router unhealthy.
+// than its bound ([Options].MaxLag and MaxAge). Otherwise it says what is wrong, until that succeeds or has not shown
+// again for a minute. A route that was paused or stopped is as somebody wants it, and does not make the router unhealthy.
 func (r *Router) Health(ctx context.Context) error {
 	r.mu.Lock()
 	state, err := r.state, r.err
@@ -302,12 +336,15 @@ func (r *Router) Health(ctx context.Context) error {
 	}
 	var errs []error
 	for _, l := range r.working() {
-		if err := l.health(ctx); err != nil {
+		if err := l.health(ctx); err != nil && r.works(l) { // it may have been paused or stopped meanwhile
 			errs = append(errs, fmt.Errorf("route %q of topic %q: %w", l.name, l.topic, err))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// works tells whether a lane is still that of a route that runs.
+func (r *Router) works(l *lane) bool { return slices.Contains(r.working(), l) }
 
 // working returns the lanes of the routes that run.
 func (r *Router) working() []*lane {
