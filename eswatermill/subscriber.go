@@ -333,6 +333,15 @@ func (s *subscription) Ack(ctx context.Context, ds []es.Delivery) error {
 	return err
 }
 
+// Lag tells how many messages were received from Watermill and are not acknowledged. What the broker has still to send is not known.
+func (s *subscription) Lag(ctx context.Context) (es.Lag, error) {
+	inner, ok := s.Subscription.(es.Lagger)
+	if !ok {
+		return es.Lag{}, fmt.Errorf("lag: %w", es.ErrUnsupported)
+	}
+	return inner.Lag(ctx)
+}
+
 // Close gives back what was not answered. The last subscription of a group ends that of Watermill.
 func (s *subscription) Close() error {
 	s.once.Do(func() {

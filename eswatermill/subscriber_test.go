@@ -134,6 +134,13 @@ func TestWhatIsAcknowledgedHereIsAcknowledgedThere(t *testing.T) {
 		sub := subscribe(t, s, "mailer")
 		sent := b.send(t, 0, 3)
 		synctest.Wait()
+		lagger, ok := sub.(es.Lagger)
+		if !ok {
+			t.Fatal("the subscription cannot tell its lag")
+		}
+		if lag, err := lagger.Lag(t.Context()); err != nil || lag.Messages != 3 {
+			t.Errorf("the lag is %+v (%v), want 3 messages", lag, err)
+		}
 		d := receive(t, sub)
 		if d.Topic != "order" || d.Group != "mailer" || d.Attempt != 1 || d.Name != "Event0" || acked(sent[0]) {
 			t.Errorf("got %+v; acknowledged: %v", d, acked(sent[0]))

@@ -47,7 +47,12 @@ func (l *lane) open(ctx context.Context, subscriber es.Subscriber) error {
 		options.Key = l.replayKey
 	}
 	topic := es.ReplayTopic(l.topic, l.name)
-	if sub, err = subscriber.Subscribe(ctx, topic, options); err != nil {
+	sub, err = subscriber.Subscribe(ctx, topic, options)
+	if errors.Is(err, es.ErrUnsupported) { // where every group begins at one place, that is where replays do
+		options.Start = es.Start{}
+		sub, err = subscriber.Subscribe(ctx, topic, options)
+	}
+	if err != nil {
 		err = fmt.Errorf("subscribe to %q, by which dead letters come back (NoReplays does without): %w", topic, err)
 		return errors.Join(err, l.messages.sub.Close())
 	}

@@ -378,3 +378,32 @@ func TestStartFailsWithoutReplays(t *testing.T) {
 		t.Errorf("%d subscriptions are open", b.subs)
 	}
 }
+
+// startless is a subscriber whose groups all begin at one place.
+type startless struct{ es.Subscriber }
+
+func (s startless) Subscribe(ctx context.Context, topic string, o es.SubscribeOptions) (es.Subscription, error) {
+	if o.Start.Kind != es.StartDefault {
+		return nil, es.ErrUnsupported
+	}
+	return s.Subscriber.Subscribe(ctx, topic, o)
+}
+
+func TestReplaysBeginWhereTheSubscriberCanBegin(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	r, err := New(Config{Subscriber: startless{b}, DeadLetter: func(context.Context, []*es.Message) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := es.HandlerFunc(func(context.Context, *es.Delivery) ([]*es.Message, error) { return nil, nil })
+	if err := r.Route("order", handler, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(t.Context()); err != nil || len(b.options) != 2 {
+		t.Errorf("%d subscriptions, %v; want one for messages and one for replays", len(b.options), err)
+	}
+}
