@@ -184,6 +184,9 @@ func (h *CommandHandler) earlier(ctx context.Context, o order) ([]*Message, Chec
 		if err != nil {
 			return nil, head, err
 		}
+		if m.CausationID != o.origin.CausationID {
+			continue // it has the tag of an event that it was made from
+		}
 		if left := m.Metadata[MetadataCommand]; left != "" && left != o.digest { // it has none after an erasure
 			const reason = "as that of a command with other content, or of another handler"
 			return nil, head, &DuplicateError{ID: o.ID, Stream: m.Stream, Reason: reason}
@@ -216,7 +219,9 @@ func (o order) stamp(decision Append) Append {
 			}
 			event := *m
 			event.ID = o.eventID(index, number)
-			event.Tags = append(slices.Clip(m.Tags), o.tag)
+			if !slices.Contains(m.Tags, o.tag) {
+				event.Tags = append(slices.Clip(m.Tags), o.tag)
+			}
 			o.origin.Stamp(&event)
 			event.Metadata = maps.Clone(event.Metadata)
 			if event.Metadata == nil {

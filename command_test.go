@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -258,6 +259,30 @@ func TestPlacesAreInTheOrderOfTheDecision(t *testing.T) {
 	if again := s.do(c); !slices.Equal(again.Places, first.Places) || again.Version != 2 || first.Version != 2 {
 		t.Errorf("at first %+v, then %+v", first, again)
 	}
+	s.store = backwards{s.store} // as one that has its streams in another order
+	if again := s.do(c); !slices.Equal(again.Places, first.Places) || again.Version != 2 {
+		t.Errorf("at first %+v, then from another order %+v", first, again)
+	}
+}
+
+// backwards is a store that is read in the other direction.
+type backwards struct{ es.EventStore }
+
+func (b backwards) Read(ctx context.Context, q es.Query) iter.Seq2[*es.Message, error] {
+	q.Reverse = !q.Reverse
+	return b.EventStore.Read(ctx, q)
+}
+
+func TestWhyACommandFailedIsToldAlthoughItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	s := newShop(t, func(context.Context, *es.Message) (es.Append, error) {
+		cancel()
+		return es.Append{}, errTurnedDown
+	})
+	if _, err := s.handler("orders").Do(ctx, event("order-1", "Place")); !errors.Is(err, errTurnedDown) {
+		t.Errorf("it failed with %v", err)
+	}
 }
 
 func TestACommandThatLeftNothingIsDecidedAnew(t *testing.T) {
@@ -304,6 +329,63 @@ func TestTheIDOfAnotherCommandIsFoundOut(t *testing.T) {
 	retry.Time, retry.Metadata, retry.CorrelationID = es.Timestamp(c.Time.Add(1e9)), map[string]string{"trace": "b"}, "other"
 	if r := s.do(retry); !r.Repeated {
 		t.Errorf("the same command at another time is taken for another one: %+v", r)
+	}
+}
+
+// TestTagsThatAreCopied decides on events with the tags of others, those of an earlier command included, and its own.
+func TestTagsThatAreCopied(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, always("order-1", "Placed"))
+	first, second := event("order-1", "Place"), event("order-1", "Cancel")
+	placed := s.do(first)
+	s.decide = func(_ context.Context, c *es.Message) (es.Append, error) {
+		e := event("order-1", "Canceled")
+		e.Tags = slices.Concat(s.events()[0].Tags, []string{es.CommandTag(c.ID)})
+		return es.AppendTo("order-1", es.Any, e), nil
+	}
+	if r := s.do(second); r.Version != 2 || r.Repeated {
+		t.Errorf("%+v", r)
+	}
+	if r := s.do(first); !r.Repeated || !slices.Equal(r.Places, placed.Places) {
+		t.Errorf("the first command again has %+v, at first %+v", r, placed)
+	}
+}
+
+// forgetful is a store whose answer to an append is lost once, after it has appended or before.
+type forgetful struct {
+	es.EventStore
+
+	after, lost bool
+}
+
+var errLost = errors.New("the answer was lost")
+
+func (f *forgetful) Append(ctx context.Context, a es.Append) (es.Appended, error) {
+	if f.lost {
+		return f.EventStore.Append(ctx, a)
+	}
+	f.lost = true
+	if f.after {
+		if done, err := f.EventStore.Append(ctx, a); err != nil {
+			return done, err
+		}
+	}
+	return es.Appended{}, errLost
+}
+
+func TestACommandWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	for _, after := range []bool{true, false} {
+		s := newShop(t, always("order-1", "Placed"))
+		s.store = &forgetful{EventStore: s.store, after: after}
+		c := event("order-1", "Place")
+		r, err := s.handler("orders").Do(t.Context(), c)
+		if after && (err != nil || r.Version != 1) || !after && !errors.Is(err, errLost) {
+			t.Errorf("appended: %t: %+v, %v", after, r, err)
+		}
+		if r := s.do(c); r.Version != 1 || len(s.events()) != 1 {
+			t.Errorf("appended: %t: again %+v with %d events", after, r, len(s.events()))
+		}
 	}
 }
 

@@ -68,8 +68,8 @@ func (g *Group) Name() string { return g.name }
 
 // Start starts the components in order. When one fails, those before it are stopped again, in reverse, within 10 seconds, and its
 // error is returned. A Stop meanwhile ends the context of the component that is being started, and then everything is undone in the
-// same way; Start returns [ErrClosed] with it.
-func (g *Group) Start(ctx context.Context) error {
+// same way; Start returns [ErrClosed] with it. It is also undone before the panic of a component goes on.
+func (g *Group) Start(ctx context.Context) (err error) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	const patience = 10 * time.Second // the context may be why the start failed
@@ -83,13 +83,20 @@ func (g *Group) Start(ctx context.Context) error {
 	g.state, g.giveUp, g.breakOff = groupStarting, giveUp, breakOff
 	g.mu.Unlock()
 
-	err := g.startAll(ctx)
-	if err == nil && g.run() {
-		return nil
+	running := false
+	defer func() {
+		if running {
+			return
+		}
+		undo, cancel := context.WithTimeout(undo, patience)
+		defer cancel()
+		err = g.abandon(undo, err)
+	}()
+	if err := g.startAll(ctx); err != nil {
+		return err
 	}
-	undo, cancel := context.WithTimeout(undo, patience)
-	defer cancel()
-	return g.abandon(undo, err)
+	running = g.run()
+	return nil
 }
 
 func (g *Group) startAll(ctx context.Context) error {
@@ -127,9 +134,9 @@ func (g *Group) abandon(ctx context.Context, cause error) error {
 	}
 	g.state = groupStopped
 	g.mu.Unlock()
+	defer close(g.stopped)
+	defer close(g.done)
 	g.stopErr = g.stopStarted(ctx)
-	close(g.done)
-	close(g.stopped)
 	return errors.Join(cause, g.stopErr)
 }
 
@@ -153,7 +160,8 @@ func (g *Group) watch(c Component) {
 var errEnded = errors.New("ended by itself")
 
 // Stop stops the components in reverse order. While another Stop is under way, or a Start that has to be undone, it waits for that
-// one, and breaks it off when its own context ends first; both Stops then return the same.
+// one, and breaks it off when its own context ends first; both Stops then return the same. All are stopped before the panic of a
+// component goes on.
 func (g *Group) Stop(ctx context.Context) error {
 	g.mu.Lock()
 	switch g.state {
@@ -179,13 +187,15 @@ func (g *Group) Stop(ctx context.Context) error {
 	ended := g.err != nil // then done is closed already
 	g.mu.Unlock()
 
+	defer close(g.stopped)
+	defer func() {
+		if !ended {
+			close(g.done)
+		}
+	}()
 	close(g.stop)
 	g.watched.Wait()
 	g.stopErr = g.stopStarted(ctx)
-	if !ended {
-		close(g.done)
-	}
-	close(g.stopped)
 	return g.stopErr
 }
 
@@ -201,15 +211,18 @@ func (g *Group) awaitStopped(ctx context.Context) error {
 	return g.stopErr
 }
 
-func (g *Group) stopStarted(ctx context.Context) error {
-	var errs []error
-	for ; g.started > 0; g.started-- {
-		c := g.components[g.started-1]
-		if err := c.Stop(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", c.Name(), err))
-		}
+// stopStarted stops what was started, in reverse. A component that panics does not keep those before it from being stopped.
+func (g *Group) stopStarted(ctx context.Context) (err error) {
+	if g.started == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	g.started--
+	c := g.components[g.started]
+	defer func() { err = errors.Join(err, g.stopStarted(ctx)) }()
+	if err := c.Stop(ctx); err != nil {
+		return fmt.Errorf("stop %s: %w", c.Name(), err)
+	}
+	return nil
 }
 
 // Done is closed when the group was stopped, or the first of its components ended.

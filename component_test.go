@@ -331,3 +331,77 @@ func TestGroupWhoseStartIsUndoneIsBrokenOffByAStop(t *testing.T) {
 		}
 	})
 }
+
+func TestTheFirstOfSeveralThatEndIsNamed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		a, b := newPart("a", &log), newPart("b", &log)
+		g := es.NewGroup("group", a, b)
+		if err := g.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		close(a.done)
+		synctest.Wait()
+		close(b.done)
+		synctest.Wait()
+		if err := g.Err(); err == nil || !strings.HasPrefix(err.Error(), "a: ") {
+			t.Errorf("it ended with %v", err)
+		}
+		if err := g.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// panicking is a component that panics where it is told to.
+type panicking struct {
+	*part
+
+	starts, stops bool
+}
+
+func (p panicking) Start(ctx context.Context) error {
+	if p.starts {
+		panic("no start")
+	}
+	return p.part.Start(ctx)
+}
+
+func (p panicking) Stop(ctx context.Context) error {
+	if p.stops {
+		panic("no stop")
+	}
+	return p.part.Stop(ctx)
+}
+
+// TestAGroupIsStoppedByAPanic has components that panic: it goes on as a panic, and the others are stopped before.
+func TestAGroupIsStoppedByAPanic(t *testing.T) {
+	t.Parallel()
+	panicOf := func(call func(context.Context) error) (value any) {
+		defer func() { value = recover() }()
+		_ = call(t.Context())
+		return nil
+	}
+	for name, bad := range map[string]panicking{"no start": {starts: true}, "no stop": {stops: true}} {
+		var log journal
+		bad.part = newPart("bad", &log)
+		g := es.NewGroup("group", newPart("a", &log), newPart("b", &log), bad, newPart("c", &log))
+		want := []string{"start a", "start b", "stop b", "stop a"}
+		got := panicOf(g.Start)
+		if bad.stops {
+			want = []string{"start a", "start b", "start bad", "start c", "stop c", "stop b", "stop a"}
+			got = panicOf(g.Stop)
+		}
+		if got != name {
+			t.Errorf("the panic is %v, want %s", got, name)
+		}
+		if !slices.Equal(log.lines, want) {
+			t.Errorf("%s: what happened is %q, want %q", name, log.lines, want)
+		}
+		<-g.Done()
+		if err := g.Stop(t.Context()); err != nil { // and it does not wait for ever
+			t.Error(err)
+		}
+	}
+}

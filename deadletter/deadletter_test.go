@@ -377,6 +377,76 @@ func TestReplaysAreAppendedWhereThereIsNoOutbox(t *testing.T) {
 	}
 }
 
+// TestWhatIsNoDeadLetterCanBeDiscarded puts JSON into the dead stream that is no record of anything. It must not stay for ever.
+func TestWhatIsNoDeadLetterCanBeDiscarded(t *testing.T) {
+	t.Parallel()
+	for _, data := range []string{"{}", "null", `{"topic":"order"}`, "[]", "x"} {
+		p := newProgram(t)
+		queue, err := deadletter.New(deadletter.Config{Events: p.backend.Events()}) // no outbox
+		if err != nil {
+			t.Fatal(err)
+		}
+		foreign := es.NewMessage("dead", es.DeadLetterName, []byte(data))
+		p.append(foreign)
+		if l, err := queue.Get(t.Context(), foreign.ID); err != nil || l.Err == nil || l.OfProcessor() || l.Time.IsZero() {
+			t.Errorf("%s is the letter %+v, %v", data, l, err)
+		}
+		if err := queue.Replay(t.Context(), foreign.ID); !errors.Is(err, es.ErrInvalid) {
+			t.Errorf("the replay of %s: %v", data, err)
+		}
+		if err := queue.Discard(t.Context(), foreign.ID); err != nil {
+			t.Errorf("%s cannot be discarded: %v", data, err)
+		}
+	}
+}
+
+// TestAReplayOfAllSendsEachOnce has two operators: while one replays all, the other discards one of them, or the entry of a processor
+// is gone. The rest was sent by then, and is not sent again.
+func TestAReplayOfAllSendsEachOnce(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	sent := map[uuid.UUID]int{}
+	var other func()
+	queue, err := deadletter.New(deadletter.Config{Events: p.backend.Events(), Outbox: p.backend.Outbox(),
+		Send: func(_ context.Context, msgs []*es.Message) error {
+			for _, m := range msgs {
+				sent[m.ID]++
+			}
+			other()
+			return nil
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken uuid.UUID
+	for i := range 5 {
+		taken, _ = p.fail(fmt.Sprintf("order-%d", i), "mailer")
+	}
+	inOutbox, entry := p.failInOutbox("order-9")
+	other = func() {
+		other = func() {}
+		if err := p.queue.Discard(t.Context(), taken); err != nil {
+			t.Error(err)
+		}
+		if err := p.backend.Outbox().Replay(t.Context(), entry.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	n, err := queue.ReplayAll(t.Context(), deadletter.Filter{})
+	if n != 4 || !errors.Is(err, es.ErrConflict) || !errors.Is(err, es.ErrNotFound) {
+		t.Errorf("replayed %d: %v", n, err)
+	}
+	for id, times := range sent {
+		if times != 1 {
+			t.Errorf("%s was sent %d times", id, times)
+		}
+	}
+	if len(sent) != 5 {
+		t.Errorf("%d were sent, want 5", len(sent))
+	}
+	p.wantListed(inOutbox)
+}
+
 func TestCompactKeepsWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	p := newProgram(t)

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,7 +72,11 @@ func (f *Filter) matches(l *Letter) bool {
 // read makes a letter of a message in the dead stream.
 func read(m *es.Message) Letter {
 	l := Letter{ID: m.ID, Version: m.Version}
-	if err := json.Unmarshal(m.Data, &l.DeadLetterRecord); err != nil {
+	err := json.Unmarshal(m.Data, &l.DeadLetterRecord)
+	if err == nil && l.Handler == "" { // which every record has
+		err = errors.New("it is the record of nothing that failed")
+	}
+	if err != nil {
 		l.DeadLetterRecord = es.DeadLetterRecord{Time: m.Time}
 		l.Err = fmt.Errorf("decode dead letter %s: %w", m.ID, err)
 	}

@@ -178,8 +178,17 @@ func (q *Queue) settled(ctx context.Context) (map[string]struct{}, error) {
 	return done, nil
 }
 
+// unsettledError says about which letters it could not be put on record that they were dealt with. They were, and so were the others.
+type unsettledError struct {
+	letters int
+	err     error
+}
+
+func (e *unsettledError) Error() string { return e.err.Error() }
+func (e *unsettledError) Unwrap() error { return e.err }
+
 // settle puts on record what became of letters. One that somebody else has dealt with in the same way meanwhile is fine; in another
-// way it is [es.ErrConflict].
+// way it is [es.ErrConflict]. The error is an *unsettledError.
 func (q *Queue) settle(ctx context.Context, name string, letters []Letter) error {
 	appends := make([]es.Append, len(letters))
 	for i := range letters {
@@ -196,7 +205,10 @@ func (q *Queue) settle(ctx context.Context, name string, letters []Letter) error
 			errs = append(errs, fmt.Errorf("dead letter %s: put on record what became of it: %w", letters[i].ID, o.Err))
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return &unsettledError{letters: len(errs), err: errors.Join(errs...)}
 }
 
 // appendEach appends messages to their streams.

@@ -45,50 +45,71 @@ func (q *Queue) DiscardAll(ctx context.Context, f Filter) (int, error) {
 	return q.all(ctx, f, q.discard)
 }
 
-// all does something with all letters that match, a page at a time. Letters that are turned down as a page are tried one by one, so
-// that one does not keep the others.
+// all does something with all letters that match, a page at a time. Those of routes and of processors are apart: what is wrong with the
+// ones must not leave the others half done.
 func (q *Queue) all(ctx context.Context, f Filter, do func(context.Context, []Letter) error) (int, error) {
-	var letters []Letter
-	done, refused := 0, []error(nil)
-	flush := func() error {
-		err := do(ctx, letters)
-		switch {
-		case err == nil:
-			done += len(letters)
-		case ctx.Err() != nil || !refusal(err):
-			return err
-		default:
-			for i := range letters {
-				err := do(ctx, letters[i:i+1])
-				switch {
-				case err == nil:
-					done++
-				case ctx.Err() != nil || !refusal(err):
-					return err
-				default:
-					refused = append(refused, err)
-				}
-			}
-		}
-		letters = letters[:0]
-		return nil
-	}
+	b := batch{do: do}
+	var ofRoutes, ofProcessors []Letter
 	for l, err := range q.List(ctx, f) {
 		if err != nil {
-			return done, err
+			return b.done, errors.Join(append(b.refused, err)...)
 		}
-		if letters = append(letters, l); len(letters) == page {
-			if err := flush(); err != nil {
-				return done, errors.Join(append(refused, err)...)
+		letters := &ofRoutes
+		if l.OfProcessor() {
+			letters = &ofProcessors
+		}
+		if *letters = append(*letters, l); len(*letters) < page {
+			continue
+		}
+		if err := b.add(ctx, *letters); err != nil {
+			return b.done, errors.Join(append(b.refused, err)...)
+		}
+		*letters = (*letters)[:0]
+	}
+	for _, letters := range [][]Letter{ofRoutes, ofProcessors} {
+		if err := b.add(ctx, letters); err != nil {
+			return b.done, errors.Join(append(b.refused, err)...)
+		}
+	}
+	return b.done, errors.Join(b.refused...)
+}
+
+// batch counts what was done to letters.
+type batch struct {
+	do      func(context.Context, []Letter) error
+	done    int
+	refused []error
+}
+
+// add does it to more letters. When they are turned down together they are tried one by one, so that one does not keep the others. The
+// error is one after which it is no use to go on.
+func (b *batch) add(ctx context.Context, letters []Letter) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	err := b.do(ctx, letters)
+	unsettled, settling := errors.AsType[*unsettledError](err)
+	switch {
+	case err == nil:
+		b.done += len(letters)
+	case settling: // it was done to all of them, and must not be again
+		b.done += len(letters) - unsettled.letters
+		if ctx.Err() != nil || !refusal(err) {
+			return err
+		}
+		b.refused = append(b.refused, err)
+	case ctx.Err() != nil || !refusal(err):
+		return err
+	case len(letters) == 1:
+		b.refused = append(b.refused, err)
+	default:
+		for i := range letters {
+			if err := b.add(ctx, letters[i:i+1]); err != nil {
+				return err
 			}
 		}
 	}
-	if len(letters) > 0 {
-		if err := flush(); err != nil {
-			return done, errors.Join(append(refused, err)...)
-		}
-	}
-	return done, errors.Join(refused...)
+	return nil
 }
 
 // refusal tells whether an error speaks of letters, and not of the store.

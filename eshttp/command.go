@@ -185,9 +185,7 @@ func (e *commandEndpoint[C]) answer(w http.ResponseWriter, r *http.Request, c C,
 	if e.config.Answer != nil {
 		body = e.config.Answer(r, c, result)
 	}
-	if err := WriteJSON(w, e.config.Status, body); err != nil && r.Context().Err() == nil {
-		loggerOf(r).WarnContext(r.Context(), "answer could not be written", "error", err)
-	}
+	answer(w, r, e.config.Status, body)
 }
 
 // IdempotencyKey returns the key in the header Idempotency-Key, empty when there is none. It is a string in quotes, as
@@ -199,8 +197,8 @@ func IdempotencyKey(h http.Header) (string, error) {
 		return "", nil
 	}
 	key := strings.TrimSpace(given[0])
-	if inner, ok := strings.CutPrefix(key, `"`); ok {
-		key = strings.TrimSuffix(inner, `"`)
+	if inner, ok := strings.CutPrefix(key, `"`); ok && strings.HasSuffix(inner, `"`) {
+		key = inner[:len(inner)-1]
 	}
 	if len(given) > 1 || !plain(key, 255) || strings.ContainsAny(key, `"\`) {
 		return "", Problemf(http.StatusBadRequest, "the Idempotency-Key cannot be used; send one, of 1 to 255 characters of printable ASCII "+
@@ -244,6 +242,8 @@ func parseVersionTag(tag string) (int64, bool) {
 func expectation(h http.Header) (es.Expectation, error) {
 	match, none := strings.Join(h.Values("If-Match"), ","), strings.Join(h.Values("If-None-Match"), ",")
 	switch {
+	case match == "" && h["If-Match"] != nil, none == "" && h["If-None-Match"] != nil: // whoever sent it wanted a condition
+		return es.Any, Problemf(http.StatusBadRequest, "the If-Match or If-None-Match is empty; send a tag or *, or leave it out")
 	case match != "" && none != "":
 		return es.Any, Problemf(http.StatusBadRequest, "there are both If-Match and If-None-Match; send one of them")
 	case none == "*":

@@ -151,6 +151,7 @@ func TestAKeyIsThatOfItsScope(t *testing.T) {
 		for _, user := range []string{"ann", "bob", "ann"} {
 			s.wantStatus(s.post("7", `{"amount":5}`, "Idempotency-Key", given, "User", user), http.StatusOK)
 		}
+		s.post("7", `{"amount":5}`, "Idempotency-Key", strings.ToUpper(given), "User", "ann") // a UUID is the same
 		if n, _ := s.events(); n != 2 {
 			t.Errorf("the key %s of two users led to %d events, want 2", given, n)
 		}
@@ -160,7 +161,7 @@ func TestAKeyIsThatOfItsScope(t *testing.T) {
 func TestKeysThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	s := newTill(t, nil)
-	for _, given := range []string{"", `""`, strings.Repeat("x", 256), "a\x01b", "ä", `a"b`} {
+	for _, given := range []string{"", `""`, `"`, strings.Repeat("x", 256), "a\x01b", "ä", `a"b`, `"a`, `a"`} {
 		s.wantStatus(s.post("7", `{"amount":5}`, "Idempotency-Key", given), http.StatusBadRequest)
 	}
 	s.wantStatus(s.post("7", `{"amount":5}`, "Idempotency-Key", "a", "Idempotency-Key", "b"), http.StatusBadRequest)
@@ -192,6 +193,9 @@ func TestACommandForAVersion(t *testing.T) {
 	}
 	s.wantStatus(s.post("7", `{"amount":3}`, "If-Match", `"1", "2"`), http.StatusBadRequest)
 	s.wantStatus(s.post("7", `{"amount":3}`, "If-None-Match", `"1"`), http.StatusBadRequest)
+	for _, name := range []string{"If-Match", "If-None-Match"} { // of a client that has lost the tag, and wanted a condition
+		s.wantStatus(s.post("7", `{"amount":3}`, name, ""), http.StatusBadRequest)
+	}
 	s.wantStatus(s.post("7", `{"amount":3}`, "If-Match", "*", "If-None-Match", "*"), http.StatusBadRequest)
 	if n, _ := s.events(); n != 2 {
 		t.Errorf("%d events, want 2", n)
@@ -288,6 +292,41 @@ func TestWhatACommandIsAnswered(t *testing.T) {
 			t.Errorf("the answer is %s", got)
 		}
 	}
+}
+
+func TestAnAnswerThatIsNoJSON(t *testing.T) {
+	t.Parallel()
+	s := newTill(t, func(c *eshttp.CommandConfig[pay]) {
+		c.Answer = func(*http.Request, pay, es.CommandResult) any { return unwritable{} }
+	})
+	w := s.post("7", `{"amount":5}`)
+	problem(t, recorded(w), http.StatusInternalServerError)
+	if tag := w.Header().Get("ETag"); tag != "" {
+		t.Errorf("the problem has the tag %s", tag)
+	}
+	handler, err := es.NewQueryHandler(es.QueryConfig{}, func(context.Context, string) (unwritable, error) { return unwritable{}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := eshttp.Query(eshttp.QueryConfig[string, unwritable]{
+		Handler: handler, Read: func(*http.Request) (string, error) { return "", nil },
+		Revision: func(unwritable) string { return "1" },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := (&board{T: t, handler: endpoint}).get("/")
+	problem(t, a, http.StatusInternalServerError)
+	if tag := a.header.Get("ETag"); tag != "" || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the problem has %v", a.header)
+	}
+}
+
+// unwritable cannot be written as JSON, for a reason that is not the sender's.
+type unwritable struct{}
+
+func (unwritable) MarshalJSON() ([]byte, error) {
+	return nil, es.Invalidf("inside", "is not for others")
 }
 
 func TestCommandEndpointsThatCannotBe(t *testing.T) {

@@ -33,9 +33,9 @@ const (
 //	POST /discard       discard all that match
 //
 // The list and what is done to all are narrowed by topic, group, handler, name, stream, since and before (RFC 3339) in the query; a
-// page by limit, 50 by default, and after, which is next of the page before. What is done to all wants at least one of these, or
-// all=true, so that a slip does not discard everything. Requests that change something are refused when a browser sends them from
-// another origin (http.CrossOriginProtection).
+// page by limit, 50 by default, and after, which is next of the page before. What is done to all wants at least one of these beside a
+// limit, or all=true, and a parameter that is unknown, empty or given twice is 422, so that a slip does not discard everything. Requests
+// that change something are refused when a browser sends them from another origin (http.CrossOriginProtection).
 func DeadLetters(queue *deadletter.Queue) http.Handler {
 	h := &deadLetters{queue: queue}
 	mux := http.NewServeMux()
@@ -86,7 +86,7 @@ func summary(l *deadletter.Letter) deadLetterJSON {
 }
 
 func (h *deadLetters) list(w http.ResponseWriter, r *http.Request) {
-	f, err := deadLetterFilter(r.URL.Query())
+	_, f, err := deadLetterFilter(r)
 	if err != nil {
 		Error(w, r, err)
 		return
@@ -148,8 +148,7 @@ func (h *deadLetters) one(do func(context.Context, ...uuid.UUID) error) http.Han
 
 func (h *deadLetters) all(done string, do func(context.Context, deadletter.Filter) (int, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		query := r.URL.Query()
-		f, err := deadLetterFilter(query)
+		query, f, err := deadLetterFilter(r)
 		if err != nil {
 			Error(w, r, err)
 			return
@@ -170,6 +169,7 @@ func (h *deadLetters) all(done string, do func(context.Context, deadletter.Filte
 				Error(w, r, err)
 				return
 			}
+			loggerOf(r).ErrorContext(r.Context(), "only some dead letters were dealt with", done, n, "error", err)
 			answer["error"] = p.Detail
 		}
 		_ = WriteJSON(w, http.StatusOK, answer)
@@ -184,7 +184,34 @@ func deadLetterID(r *http.Request) (uuid.UUID, error) {
 	return id, nil
 }
 
-func deadLetterFilter(query url.Values) (deadletter.Filter, error) {
+// deadLetterQuery reads the parameters of a request, of which none may be left aside.
+func deadLetterQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, es.Invalidf("query", "cannot be read; it takes name=value, with an & between them")
+	}
+	for name, values := range query {
+		switch name {
+		case "topic", "group", "handler", "name", "stream", "since", "before", "after", "limit", "all":
+		default:
+			return nil, es.Invalidf("query", "has %q; it takes topic, group, handler, name, stream, since, before, after, limit and all",
+				shorten(name))
+		}
+		if len(values) > 1 || values[0] == "" {
+			return nil, es.Invalidf(name, "is empty or there more than once; it takes one value, or is left out")
+		}
+	}
+	if all := query.Get("all"); query.Has("all") && all != "true" {
+		return nil, es.Invalidf("all", "is %q; it takes true, or is left out", shorten(all))
+	}
+	return query, nil
+}
+
+func deadLetterFilter(r *http.Request) (url.Values, deadletter.Filter, error) {
+	query, err := deadLetterQuery(r)
+	if err != nil {
+		return nil, deadletter.Filter{}, err
+	}
 	f := deadletter.Filter{
 		Topic: query.Get("topic"), Group: query.Get("group"), Handler: query.Get("handler"),
 		Name: query.Get("name"), Stream: query.Get("stream"), Limit: deadLetterPage,
@@ -195,23 +222,23 @@ func deadLetterFilter(query url.Values) (deadletter.Filter, error) {
 		}
 		t, err := time.Parse(time.RFC3339, query.Get(name))
 		if err != nil {
-			return f, es.Invalidf(name, "is %q; it takes a time such as 2006-01-02T15:04:05Z", query.Get(name))
+			return nil, f, es.Invalidf(name, "is %q; it takes a time such as 2006-01-02T15:04:05Z", query.Get(name))
 		}
 		*field = t
 	}
 	if query.Has("after") {
 		after, err := strconv.ParseInt(query.Get("after"), 10, 64)
 		if err != nil || after < 0 {
-			return f, es.Invalidf("after", "is %q; it takes next of the page before", query.Get("after"))
+			return nil, f, es.Invalidf("after", "is %q; it takes next of the page before", query.Get("after"))
 		}
 		f.After = after
 	}
 	if query.Has("limit") {
 		limit, err := strconv.Atoi(query.Get("limit"))
 		if err != nil || limit < 1 || limit > deadLetterPageMost {
-			return f, es.Invalidf("limit", "is %q; it takes a number from 1 to %d", query.Get("limit"), deadLetterPageMost)
+			return nil, f, es.Invalidf("limit", "is %q; it takes a number from 1 to %d", query.Get("limit"), deadLetterPageMost)
 		}
 		f.Limit = limit
 	}
-	return f, nil
+	return query, f, nil
 }

@@ -1,9 +1,11 @@
 package eshttp_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -135,6 +137,67 @@ func TestDeadLettersAreReplayedAndDiscarded(t *testing.T) {
 		t.Errorf("got %v", a)
 	}
 	left(0)
+}
+
+// TestASlipDiscardsNothing narrows what is discarded in ways that were not understood: what is left of them must not be taken for all
+// that was asked for.
+func TestASlipDiscardsNothing(t *testing.T) {
+	t.Parallel()
+	h, queue, letters := deadProgram(t)
+	for _, query := range []string{
+		"topic=order&gruop=printer", "all=true&gruop=printer", // misspelled
+		"topic=order&group=", "all=true&group=", // from a form that was not filled in
+		"topic=order&group=%zz", "topic=order&group=printer;x", // broken on the way
+		"group=mailer&group=printer", "all=true&all=false", // twice
+		"all=yes&topic=order", "topic=order&since=", "topic=order&after=",
+	} {
+		for _, do := range []string{"discard", "replay"} {
+			if a := answerOf(t, h, "POST", "/dead/"+do+"?"+query, http.StatusUnprocessableEntity); a["detail"] == nil {
+				t.Errorf("%s of %s is answered by %v", do, query, a)
+			}
+		}
+	}
+	if n, err := queue.Count(t.Context(), deadletter.Filter{}); n != len(letters) || err != nil {
+		t.Errorf("%d letters are left (%v), want %d", n, err, len(letters))
+	}
+}
+
+// TestWhatStoppedHalfWayIsLogged lets the sending of replays fail after some.
+func TestWhatStoppedHalfWayIsLogged(t *testing.T) {
+	t.Parallel()
+	backend := memory.New()
+	defer backend.Close()
+	sent := 0
+	queue, err := deadletter.New(deadletter.Config{Events: backend.Events(), Send: func(context.Context, []*es.Message) error {
+		if sent++; sent > 1 {
+			return errors.New("the broker is gone")
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 101 { // more than are replayed at a time
+		m := es.NewMessage(fmt.Sprintf("order-%d", i), "OrderPlaced", nil)
+		letter, err := es.NewDeadLetter("dead", "mailer", &es.Delivery{Message: m, Topic: "order", Group: "mailer"}, errors.New("no"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backend.Events().Append(t.Context(), es.AppendTo("dead", es.Any, letter)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log lockedBuffer
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/replay?all=true", http.NoBody)
+	r = r.WithContext(eshttp.WithLogger(r.Context(), slog.New(slog.NewTextHandler(&log, nil))))
+	w := httptest.NewRecorder()
+	eshttp.DeadLetters(queue).ServeHTTP(w, r)
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"replayed":100`) || strings.Contains(w.Body.String(), "broker") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "the broker is gone") {
+		t.Errorf("the log says %q", log.String())
+	}
 }
 
 func TestDeadLettersTurnBadInputDown(t *testing.T) {

@@ -44,3 +44,23 @@ func TestABodyThatDoesNotComeDoesNotOutliveTheComponents(t *testing.T) {
 	}
 	j.want(t, "start a", "handler: broken off", "stop a")
 }
+
+// TestAConnectionWithoutARequestIsNoFailure stops a program while a connection is open on which nothing was asked, as browsers and
+// balancers open them in advance.
+func TestAConnectionWithoutARequestIsNoFailure(t *testing.T) {
+	t.Parallel()
+	p := run(t, eshttp.Config{Handler: http.NotFoundHandler(), Grace: 200 * time.Millisecond})
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	p.get("/") // by then the other one was accepted
+	p.cancel()
+	if err := p.ended(); err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+	if _, err := connection.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection was not closed: %v", err)
+	}
+}

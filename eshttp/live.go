@@ -45,8 +45,7 @@ type LiveConfig struct {
 // store. It is a component, to be started before the server and stopped after it; [LiveState] and [LiveEvents] make its handlers.
 //
 // Its streams end when their receiver goes away or does not receive, when the server is told to stop (see [Stopping]), and when Live
-// is stopped. A receiver that is slow holds nobody up: each is sent what is there
-// when it has received what came before.
+// is stopped. A receiver that is slow holds nobody up: each is sent what is there when it has received what came before.
 type Live struct {
 	config LiveConfig
 
@@ -112,9 +111,12 @@ func (l *Live) Start(ctx context.Context) error {
 	if l.started || l.ctx.Err() != nil {
 		return fmt.Errorf("start %s: it was started or stopped before: %w", l.config.Name, es.ErrInvalid)
 	}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	defer context.AfterFunc(l.ctx, giveUp)() //nolint:contextcheck // a Stop ends the start
 	head, err := l.config.Events.Head(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("start %s: %w", l.config.Name, err)
 	}
 	l.started = true
 	l.latest = pulse{number: 1, at: head} // what there is can be shown at once
@@ -255,12 +257,15 @@ type source interface {
 	open(ctx context.Context, p pulse) error
 	// news returns what is to be sent after a pulse, a part at a time. Each is sent before it goes on.
 	news(ctx context.Context, p pulse, send func(text []byte) error) error
-	// heartbeat returns a sign of life.
-	heartbeat() []byte
+	// place is the ID of what its receiver has, or empty when that goes with each event and needs no telling in between.
+	place() string
 }
 
 // serve sends what a source has until its receiver has gone or the stream is to end.
 func (l *Live) serve(w http.ResponseWriter, r *http.Request, from source) {
+	if !readOnly(w, r) {
+		return
+	}
 	leave, err := l.enter()
 	if err != nil {
 		w.Header().Set("Retry-After", strconv.Itoa(int(l.config.Retry/time.Second)+1))
@@ -283,34 +288,40 @@ func (l *Live) serve(w http.ResponseWriter, r *http.Request, from source) {
 		Error(w, r, err)
 		return
 	}
-	stream, err := beginEventStream(w, l.config.WriteTimeout, l.config.Retry)
-	if err != nil {
+	stream, err := beginEventStream(w, l.config.WriteTimeout, l.config.Retry, from.place())
+	if err != nil || r.Method == http.MethodHead { // whose answer has no end that its sender would see
 		return
 	}
 	defer stream.hurry(draining, l.ctx)() //nolint:contextcheck // it is for the ends of others
-	heartbeat := time.NewTicker(l.config.Heartbeat)
-	defer heartbeat.Stop()
+	quiet := time.NewTicker(l.config.Heartbeat)
+	defer quiet.Stop()
 	for {
-		sent := false
+		sent, lost := false, false
 		err := from.news(ctx, current, func(text []byte) error {
 			sent = true
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return stream.write(text)
+			err := stream.write(text)
+			lost = err != nil
+			return err
 		})
 		if err != nil { // the receiver comes back and goes on where it was
-			loggerOf(r).DebugContext(ctx, "stream ended", "path", r.URL.Path, "error", err)
+			level := slog.LevelError
+			if lost || ctx.Err() != nil || errors.Is(err, es.ErrClosed) {
+				level = slog.LevelDebug
+			}
+			loggerOf(r).Log(ctx, level, "stream ended", "path", r.URL.Path, "error", err)
 			return
 		}
 		if sent {
-			heartbeat.Reset(l.config.Heartbeat)
+			quiet.Reset(l.config.Heartbeat)
 		}
 		select {
 		case <-changed:
 			current, changed = l.now()
-		case <-heartbeat.C:
-			if stream.write(from.heartbeat()) != nil {
+		case <-quiet.C:
+			if stream.write(heartbeat(from.place())) != nil {
 				return
 			}
 		case <-ctx.Done(): // the receiver has gone, or the server or Live is stopping

@@ -1,8 +1,10 @@
 package eshttp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -119,39 +121,40 @@ func (s *eventSource) open(ctx context.Context, p pulse) error {
 }
 
 func (s *eventSource) news(ctx context.Context, p pulse, send func([]byte) error) error {
-	if p.at.Position <= s.at.Position && p.at.Incarnation == s.at.Incarnation {
-		return nil
+	for p.at.Position > s.at.Position || p.at.Incarnation != s.at.Incarnation {
+		text, err := s.page(ctx, p)
+		if len(text) > 0 {
+			err = cmp.Or(send(text), err)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// page reads on, until there is enough to be sent or nothing more, and moves to behind that. It does not send: its receiver may take
+// long, and a read takes up the store. What it has read before an error can be sent.
+func (s *eventSource) page(ctx context.Context, p pulse) (text []byte, _ error) {
 	const enough = 32 << 10 // bytes that are worth a write of their own
-	var text []byte
 	q := s.query.Resume(s.at)
 	q.UpTo = p.at.Position
 	for m, err := range s.events.Read(ctx, q) {
 		if err != nil {
-			return err
+			return text, err
 		}
 		data, err := encode(s.view(m))
 		if err != nil {
-			return err
+			return text, fmt.Errorf("show event %s: %w", m.ID, err)
 		}
-		text = appendEvent(text, FormatPosition(es.Checkpoint{Incarnation: p.at.Incarnation, Position: m.Position}), "", data)
-		if len(text) < enough {
-			continue
+		s.at = es.Checkpoint{Incarnation: p.at.Incarnation, Position: m.Position}
+		if text = appendEvent(text, s.place(), "", data); len(text) >= enough {
+			return text, nil
 		}
-		if err := send(text); err != nil {
-			return err
-		}
-		text = text[:0]
 	}
 	s.at = p.at
-	if len(text) == 0 {
-		return nil
-	}
-	return send(text)
+	return text, nil
 }
 
-// heartbeat tells how far the events were looked at, also when none was shown: an event with an ID and no data is not dispatched, and
-// its ID counts.
-func (s *eventSource) heartbeat() []byte {
-	return []byte("id: " + FormatPosition(s.at) + "\n\n")
-}
+// place tells how far the events were looked at, also when none was shown.
+func (s *eventSource) place() string { return FormatPosition(s.at) }

@@ -99,6 +99,7 @@ func newShow(t *testing.T, change func(*eshttp.LiveConfig, *eshttp.Config)) *sho
 	mux.Handle("GET /count/{category}", count)
 	mux.Handle("GET /events/{category}", events)
 	mux.Handle("GET /latest", latest)
+	mux.Handle("/any", latest)
 	mux.Handle("/", eshttp.Health(l))
 	server.Handler = mux
 	server.Components = append(server.Components, l)

@@ -100,6 +100,7 @@ type topic[T any] struct {
 type frame struct {
 	digest string // of the data
 	text   []byte // the event
+	gone   bool   // there is no state any more
 }
 
 // at returns the state as it is after a pulse. The first of those who ask for it loads it; the others wait for that, and one of them
@@ -128,7 +129,7 @@ func (t *topic[T]) at(ctx context.Context, p pulse) (*frame, error) {
 	t.loaded = p.number
 	sum := sha256.Sum256(append(slices.Clip(data), kind...))
 	if digest := hex.EncodeToString(sum[:8]); t.frame == nil || t.frame.digest != digest {
-		t.frame = &frame{digest: digest, text: appendEvent(nil, FormatPosition(p.at)+"."+digest, kind, data)}
+		t.frame = &frame{digest: digest, text: appendEvent(nil, FormatPosition(p.at)+"."+digest, kind, data), gone: kind != ""}
 	}
 	return t.frame, nil
 }
@@ -140,7 +141,10 @@ type stateSource[T any] struct {
 }
 
 func (s *stateSource[T]) open(ctx context.Context, p pulse) error {
-	_, err := s.topic.at(ctx, p)
+	f, err := s.topic.at(ctx, p)
+	if err == nil && f.gone {
+		return es.ErrNotFound
+	}
 	return err
 }
 
@@ -153,4 +157,4 @@ func (s *stateSource[T]) news(ctx context.Context, p pulse, send func([]byte) er
 	return send(f.text)
 }
 
-func (s *stateSource[T]) heartbeat() []byte { return []byte(":\n\n") }
+func (s *stateSource[T]) place() string { return "" }

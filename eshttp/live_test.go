@@ -48,6 +48,7 @@ func TestAStateThatIsNotThere(t *testing.T) {
 	if e, ok := r.next(); !ok || e.kind != "gone" || e.data != "null" {
 		t.Errorf("%+v %v", e, ok)
 	}
+	problem(t, s.get("/count/gone"), http.StatusNotFound) // for who comes now, also while others are shown that it has gone
 	s.append("gone-1", "Back")
 	r.want(`"2 of gone"`)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/google/uuid"
@@ -29,8 +30,8 @@ func FormatPosition(c es.Checkpoint) string {
 
 // ParsePosition reads what [FormatPosition] has written. The error is a [*Problem] of status 400.
 func ParsePosition(text string) (es.Checkpoint, error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != 24 || binary.BigEndian.Uint64(b[16:]) > math.MaxInt64 {
+	b, err := base64.RawURLEncoding.DecodeString(text) // which passes over line breaks
+	if err != nil || len(text) != 32 || len(b) != 24 || binary.BigEndian.Uint64(b[16:]) > math.MaxInt64 {
 		return es.Checkpoint{}, Problemf(http.StatusBadRequest, "the position %q cannot be read; send one that this service has given",
 			shorten(text))
 	}
@@ -42,7 +43,11 @@ func ParsePosition(text string) (es.Checkpoint, error) {
 func requestedPosition(r *http.Request) (es.Checkpoint, error) {
 	text := r.Header.Get(PositionName)
 	if text == "" {
-		text = r.URL.Query().Get(strings.ToLower(PositionName))
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil { // a position may be in what was not understood
+			return es.Checkpoint{}, Problemf(http.StatusBadRequest, "the query parameters cannot be read")
+		}
+		text = query.Get(strings.ToLower(PositionName))
 	}
 	if text == "" {
 		return es.Checkpoint{}, nil

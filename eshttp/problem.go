@@ -3,6 +3,7 @@ package eshttp
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -123,13 +124,30 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
+	return writeJSON(w, status, data)
+}
+
+func writeJSON(w http.ResponseWriter, status int, data []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(data)+1))
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, err = w.Write(append(data, '\n')) //nolint:gosec // it is JSON, and said to be
+	_, err := w.Write(append(data, '\n')) //nolint:gosec // it is JSON, and said to be
 	return err
+}
+
+// answer answers a request with a value as JSON. One that cannot be encoded is the fault of the program, whatever the encoder says, and
+// answered with status 500.
+func answer(w http.ResponseWriter, r *http.Request, status int, v any) {
+	data, err := encode(v)
+	if err != nil {
+		Error(w, r, errors.New("encode the answer: "+err.Error()))
+		return
+	}
+	if err := writeJSON(w, status, data); err != nil && r.Context().Err() == nil {
+		loggerOf(r).WarnContext(r.Context(), "answer could not be written", "error", err)
+	}
 }
 
 // encode is json.Marshal without the escapes that are for JSON inside HTML.

@@ -52,30 +52,28 @@ func Query[Q, R any](config QueryConfig[Q, R]) (http.Handler, error) {
 }
 
 // QueryItem is a [Query] that is answered with a document of a read model, such as [es.FromModel] gives: its value is told, and its
-// revision is the ETag.
+// revision is the ETag. That has an "r" before the number, so that it is not taken for the version of a stream, which is what the
+// If-Match of a [Command] is about.
 func QueryItem[Q, T any](handler *es.QueryHandler[Q, es.Item[T]]) (http.Handler, error) {
 	return Query(QueryConfig[Q, es.Item[T]]{
 		Handler:  handler,
-		Revision: func(item es.Item[T]) string { return strconv.FormatInt(item.Revision, 10) },
+		Revision: func(item es.Item[T]) string { return "r" + strconv.FormatInt(item.Revision, 10) },
 		Body:     func(item es.Item[T]) any { return item.Value },
 	})
 }
 
 func (e *queryEndpoint[Q, R]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		WriteProblem(w, Problemf(http.StatusMethodNotAllowed, "the method %s is not allowed here; this path takes GET and HEAD",
-			shorten(r.Method)))
+	if !readOnly(w, r) {
 		return
 	}
-	answer, err := e.ask(r)
+	found, err := e.ask(r)
 	if err != nil {
 		Error(w, r, err)
 		return
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	if revision := e.config.Revision(answer); revision != "" {
+	if revision := e.config.Revision(found); revision != "" {
 		tag := `"` + revision + `"`
 		h.Set("ETag", tag)
 		h.Set("Cache-Control", "private, no-cache") // it may be kept, and is asked about before it is used again
@@ -84,9 +82,7 @@ func (e *queryEndpoint[Q, R]) ServeHTTP(w http.ResponseWriter, r *http.Request) 
 			return
 		}
 	}
-	if err := WriteJSON(w, http.StatusOK, e.config.Body(answer)); err != nil && r.Context().Err() == nil {
-		loggerOf(r).WarnContext(r.Context(), "answer could not be written", "error", err)
-	}
+	answer(w, r, http.StatusOK, e.config.Body(found))
 }
 
 func (e *queryEndpoint[Q, R]) ask(r *http.Request) (R, error) {
@@ -102,15 +98,32 @@ func (e *queryEndpoint[Q, R]) ask(r *http.Request) (R, error) {
 	return e.config.Handler.AskAfter(r.Context(), q, after)
 }
 
+// readOnly tells whether a request only asks for something. Any other is answered.
+func readOnly(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	WriteProblem(w, Problemf(http.StatusMethodNotAllowed, "the method %s is not allowed here; this path takes GET and HEAD",
+		shorten(r.Method)))
+	return false
+}
+
 // noneMatch tells whether the sender of a request has what a tag stands for already (RFC 9110, section 13.1.2).
 func noneMatch(h http.Header, tag string) bool {
-	for _, line := range h.Values("If-None-Match") {
-		for given := range strings.SplitSeq(line, ",") {
-			given = strings.TrimSpace(given)
-			if given == "*" || strings.TrimPrefix(given, "W/") == tag {
-				return true
-			}
-		}
+	given := strings.Join(h.Values("If-None-Match"), ",")
+	if given == "*" {
+		return true
 	}
-	return false
+	for { // a tag may have commas in it, and no quotes
+		quoted, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimLeft(given, " \t,"), "W/"), `"`)
+		opaque, rest, closed := strings.Cut(quoted, `"`)
+		if !ok || !closed {
+			return false
+		}
+		if `"`+opaque+`"` == tag {
+			return true
+		}
+		given = rest
+	}
 }

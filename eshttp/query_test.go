@@ -146,6 +146,11 @@ func TestAnAnswerThatIsKnownAlready(t *testing.T) {
 		t.Errorf("after a change: %d %q", a.status, a.body)
 	}
 	problem(t, b.get("/totals/8", "If-None-Match", tag), http.StatusNotFound)
+	for _, given := range []string{"r2", `"r2`, `r2"`, `""`, `W/"`, `"a"r2"`} {
+		if a := b.get("/totals/7", "If-None-Match", given); a.status != http.StatusOK {
+			t.Errorf("If-None-Match: %s is answered with %d", given, a.status)
+		}
+	}
 	w := httptest.NewRecorder()
 	b.handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/totals/7", http.NoBody))
 	problem(t, recorded(w), http.StatusMethodNotAllowed)
@@ -163,6 +168,56 @@ type everything struct {
 	States []string      `query:"state"`
 	Sizes  []int         `query:"size"`
 	Left   time.Duration // not a parameter
+}
+
+func TestARevisionMayHaveCommas(t *testing.T) {
+	t.Parallel()
+	handler, err := es.NewQueryHandler(es.QueryConfig{}, func(context.Context, byID) (int, error) { return 1, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := eshttp.Query(eshttp.QueryConfig[byID, int]{Handler: handler, Revision: func(int) string { return "a, b" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &board{T: t, handler: endpoint}
+	for given, status := range map[string]int{
+		`"a, b"`: 304, `"x","a, b"`: 304, `"x", W/"a, b"`: 304, `"x" , , "a, b"`: 304, `"a"`: 200, `b"`: 200, `"x,"a, b"`: 200,
+	} {
+		if a := b.get("/", "If-None-Match", given); a.status != status {
+			t.Errorf("If-None-Match: %s is answered with %d, want %d", given, a.status, status)
+		}
+	}
+}
+
+// TestTheTagOfADocumentIsNoVersion hands the tag of a document to a command on the same path: the revision of the one is not the version
+// of the other, and they must not be taken for each other by chance.
+func TestTheTagOfADocumentIsNoVersion(t *testing.T) {
+	t.Parallel()
+	b, s := newBoard(t), newTill(t, nil)
+	s.wantStatus(s.post("7", `{"amount":5}`), http.StatusOK) // at version 1
+	b.moveTo(es.Checkpoint{Incarnation: es.NewID(), Position: 1})
+	tag := b.get("/totals/7").header.Get("ETag") // of revision 1
+	s.wantStatus(s.post("7", `{"amount":6}`, "If-Match", tag), http.StatusPreconditionFailed)
+}
+
+func TestAPositionThatCannotBeReadIsNotLeftAside(t *testing.T) {
+	t.Parallel()
+	handler, err := es.NewQueryHandler(es.QueryConfig{}, func(context.Context, string) (int, error) { return 1, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := eshttp.Query(eshttp.QueryConfig[string, int]{
+		Handler: handler, Read: func(*http.Request) (string, error) { return "", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &board{T: t, handler: endpoint}
+	broken := eshttp.FormatPosition(es.Checkpoint{})
+	for _, query := range []string{"es-position=" + broken[:8] + "%0A" + broken[8:], "es-position=%zz", "es-position=A;x=1", "es-position=x"} {
+		problem(t, b.get("/?"+query), http.StatusBadRequest)
+	}
 }
 
 func TestParameters(t *testing.T) {

@@ -110,6 +110,11 @@ func (c Config) validate() error {
 			errs = append(errs, es.Invalidf(d.name, "is %v; it takes a duration above 0", d.value))
 		}
 	}
+	for i, part := range c.Components {
+		if part == nil {
+			errs = append(errs, es.Invalidf("components", "have nil at index %d", i))
+		}
+	}
 	if c.MaxHeaderBytes < 0 {
 		errs = append(errs, es.Invalidf("header limit", "is %d; it takes a number of bytes above 0", c.MaxHeaderBytes))
 	}

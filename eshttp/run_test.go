@@ -388,8 +388,10 @@ func TestHealth(t *testing.T) {
 
 func TestRunConfigIsChecked(t *testing.T) {
 	t.Parallel()
-	err := eshttp.Run(t.Context(), eshttp.Config{Grace: -1, ReadTimeout: -1, MaxBodyBytes: -1, MaxHeaderBytes: -1})
-	for _, want := range []string{"Handler", "grace", "read timeout", "body limit", "header limit"} {
+	err := eshttp.Run(t.Context(), eshttp.Config{
+		Grace: -1, ReadTimeout: -1, MaxBodyBytes: -1, MaxHeaderBytes: -1, MaxConnections: -1, Components: []es.Component{nil},
+	})
+	for _, want := range []string{"Handler", "grace", "read timeout", "body limit", "header limit", "connection limit", "nil at index 0"} {
 		if !errors.Is(err, es.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v says nothing about %s", err, want)
 		}

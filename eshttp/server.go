@@ -137,6 +137,7 @@ func (s *server) drain(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, s.config.Grace/2)
 	defer cancel()
 	err := s.http.Shutdown(first)
+	late := s.requests.any()
 	s.breakOff() // also for those that have taken their connection over, which Shutdown does not wait for
 
 	// A handler that does not care for its context cannot be ended; the components are not made to wait for it. One that reads
@@ -145,6 +146,9 @@ func (s *server) drain(ctx context.Context) error {
 	if err != nil {
 		_ = s.http.Close() // there is nobody left to be told
 		err = fmt.Errorf("requests were broken off: %w", err)
+	}
+	if !late { // it has waited for connections on which nothing was asked
+		err = nil
 	}
 	if !idle && !s.waitForRequests() {
 		s.config.Logger.Warn("a request goes on although it was broken off")
@@ -187,6 +191,13 @@ func (r *requests) end() {
 		close(r.none)
 		r.none = nil
 	}
+}
+
+// any tells whether there are requests.
+func (r *requests) any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count > 0
 }
 
 // idle returns a channel that is closed when there are no requests, at once or later.

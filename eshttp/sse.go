@@ -21,8 +21,9 @@ type eventStream struct {
 }
 
 // beginEventStream sends the header of an answer, and how long its receiver is to wait before it comes back when it ends: somewhere
-// between a time and twice that, so that those who are cut off together do not come back together.
-func beginEventStream(w http.ResponseWriter, patience, retry time.Duration) (*eventStream, error) {
+// between a time and twice that, so that those who are cut off together do not come back together. With an ID, it can say where it
+// was even if it is cut off before the first event.
+func beginEventStream(w http.ResponseWriter, patience, retry time.Duration, id string) (*eventStream, error) {
 	s := &eventStream{w: w, controller: http.NewResponseController(w), patience: patience}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -31,7 +32,11 @@ func beginEventStream(w http.ResponseWriter, patience, retry time.Duration) (*ev
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	retry += rand.N(retry)
-	return s, s.write(fmt.Appendf(nil, "retry: %d\n\n", retry.Milliseconds()))
+	var text []byte
+	if id != "" {
+		text = fmt.Appendf(text, "id: %s\n", id)
+	}
+	return s, s.write(fmt.Appendf(text, "retry: %d\n\n", retry.Milliseconds()))
 }
 
 // write sends whole events, or comments. Its receiver has the stream's patience to take them.
@@ -76,6 +81,15 @@ func (s *eventStream) hurry(contexts ...context.Context) (end func()) {
 			each()
 		}
 	}
+}
+
+// heartbeat is a sign of life: an ID, or a comment when that is empty. An event with an ID and no data is not dispatched, and its ID
+// counts.
+func heartbeat(id string) []byte {
+	if id == "" {
+		return []byte(":\n\n")
+	}
+	return []byte("id: " + id + "\n\n")
 }
 
 // appendEvent appends an event with an ID and a type, which may be empty and have no line breaks in them, and with data that may.
