@@ -111,7 +111,8 @@ type Subscription interface {
 
 // Lagger is a [Subscription] that knows how far behind it is. It is optional.
 type Lagger interface {
-	// Lag tells what the group of the subscription, or the subscription without one, has still to handle.
+	// Lag tells what the group of the subscription, or the subscription without one, has still to handle. After Close it is
+	// [ErrClosed].
 	Lag(ctx context.Context) (Lag, error)
 }
 

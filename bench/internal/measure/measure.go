@@ -40,11 +40,17 @@ type Series struct {
 	Faults Faults
 }
 
+// ballast is what a service has in memory besides the messages of the moment, in bytes. Without, the heap of these programs is so small
+// that the garbage collector runs every two milliseconds, for every contender, and it is the collector that is compared.
+const ballast = 64 << 20
+
 // Measure lets the contenders of a workload take turns.
 func Measure(ctx context.Context, w Workload, plan Plan) (Measurement, error) {
 	if err := w.Validate(); err != nil {
 		return Measurement{}, err
 	}
+	heap := make([]byte, ballast)
+	defer runtime.KeepAlive(heap)
 	m := Measurement{Workload: w}
 	for _, c := range w.taking(plan) {
 		n, err := calibrate(ctx, w, c, plan)

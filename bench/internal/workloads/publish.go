@@ -11,12 +11,15 @@ import (
 
 const bareChannel = "bare channel"
 
+// received is how many messages a subscriber of ours has room for, as a router has.
+const received = 256
+
 func publishToOne(batch int) measure.Workload {
 	p := publishing{batch: batch, subscribers: 1}
 	w := measure.Workload{
 		Name:  fmt.Sprintf("publish-1-batch-%d", batch),
 		Title: "in-memory publish → 1 subscriber, " + batches(batch),
-		About: "One goroutine publishes, another receives and acknowledges, as many at a time as are published at a time. " +
+		About: "One goroutine publishes, another receives and acknowledges what is there, up to 256 at a time where the API lets it. " +
 			"Each message is handled once, in the order of its stream.",
 		Contenders:      p.contenders(),
 		MostAllocations: 0.1,
@@ -126,7 +129,7 @@ func (p publishing) ours(ctx context.Context, n int) (measure.Result, error) {
 	watch.Start()
 	for i, s := range subscribers {
 		go func() {
-			s.err = s.receive(ctx, subscriptions[i], n, make([]es.Delivery, p.batch))
+			s.err = s.receive(ctx, subscriptions[i], n, make([]es.Delivery, received))
 			done <- struct{}{}
 		}()
 	}
