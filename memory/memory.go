@@ -131,7 +131,7 @@ func Open(c Config) (*Backend, error) {
 		events:    &EventStore{handle: h, log: sp.events, limits: c.Limits},
 		outbox:    &Outbox{handle: h, queue: sp.outbox, limits: c.Limits},
 		models:    &ReadModels{handle: h, tables: sp.models},
-		dedupe:    &Dedupe{handle: h, tables: sp.dedupe},
+		dedupe:    &Dedupe{tables: sp.dedupe},
 		leases:    &Leases{handle: h, table: sp.leases},
 		snapshots: &Snapshots{handle: h, table: sp.snapshots},
 	}, nil
@@ -172,10 +172,12 @@ func (b *Backend) Capabilities() es.Capabilities {
 // Close waits for the writes that are under way. What is in the storage stays there, for others that have it open.
 func (b *Backend) Close() error {
 	b.handle.close()
+	b.dedupe.close()
 	return nil
 }
 
-// handle is a backend's hold on its storage. Every call passes through it, so that Close can wait for those under way.
+// handle is a backend's hold on its storage. Every call passes through it, those of dedupe apart, so that Close can wait for those under
+// way.
 type handle struct {
 	calls  sync.RWMutex // held for reading by a call that writes
 	once   sync.Once

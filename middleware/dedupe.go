@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
@@ -53,9 +52,7 @@ func Dedupe(store es.Dedupe, c DedupeConfig) es.Middleware {
 	}
 	return func(next es.Handler) es.Handler {
 		return &deduper{
-			DedupeConfig: c, next: next, store: store, holdings: newHoldings(store, c),
-			rooms:  sync.Pool{New: func() any { return new(holding) }},
-			before: es.Skip(errHandledBefore),
+			DedupeConfig: c, next: next, store: store, holdings: newHoldings(store, c), before: es.Skip(errHandledBefore),
 		}
 	}
 }
@@ -74,7 +71,6 @@ type deduper struct {
 	next     es.Handler
 	store    es.Dedupe
 	holdings *holdings
-	rooms    sync.Pool // of *holding, so that a message needs no room of its own
 	before   error
 }
 
@@ -86,11 +82,8 @@ func (h *deduper) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, er
 	if group == "" {
 		return nil, fmt.Errorf("dedupe message %s: the delivery has no group; set DedupeConfig.Group", d.ID)
 	}
-	room := h.rooms.Get().(*holding) //nolint:forcetypeassert,errcheck // nothing else is put there
-	defer func() {
-		room.d = nil // the pool is to keep no message alive
-		h.rooms.Put(room)
-	}()
+	room := h.holdings.take()
+	defer h.holdings.give(room)
 	room.d, room.group, room.rs[0] = d, group, es.Reservation{ID: d.ID}
 	if err := h.store.Reserve(ctx, group, room.rs[:], h.Lease); err != nil {
 		return nil, fmt.Errorf("dedupe message %s: reserve: %w", d.ID, err)
