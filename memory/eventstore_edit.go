@@ -132,7 +132,7 @@ func (l *eventLog) erase(e es.Erasure, limits es.Limits) (es.Appended, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position, err := l.sameEvent(e.Audit, l.streamRef(e.Audit.Stream)); position != 0 || err != nil {
+	if position, err := l.sameEvent(e.Audit, l.ids.hash(e.Audit.ID), l.streamRef(e.Audit.Stream)); position != 0 || err != nil {
 		if err != nil {
 			return es.Appended{}, err
 		}

@@ -2,110 +2,112 @@ package memory
 
 import (
 	"hash/maphash"
+	"math/bits"
 
 	"github.com/google/uuid"
 )
 
-// idIndex finds events by their ID. It is a hash table with open addressing whose slots have one byte of the hash and the
-// position; the ID itself is read from the record. Nearly every look-up is for an ID that is new, and the bytes alone, which
-// are few and close together, say so.
+// idIndex finds events by their ID. It is a hash table with open addressing whose slots have half of the hash and the position;
+// the ID itself is read from the record. Nearly every look-up is for an ID that is new, and the slot says so by itself: that is
+// one read of memory that is far away, and the slot that is then written is the one that was just read.
 //
-// It grows without a pause: the new table takes over the positions of the old one little by little, while IDs are added.
+// It grows without a pause: the new table takes over the slots of the old one little by little, while IDs are added. The order
+// of the slots is that of the hashes in tables of all sizes, so that taking over goes through both of them from front to end and
+// needs no record.
 type idIndex struct {
 	seed  maphash.Seed
 	table idTable
 	old   idTable // while the table grows, the one before
-	moved uint32  // and how many of its positions have been taken over
-	until uint32  // of so many
+	moved int     // and how many of its slots have been taken over
 }
 
-type idTable struct {
-	marks     []byte // a byte of the hash that is not 0, or 0 where the slot is empty
-	positions []uint32
-	shift     uint // the rest of the hash, shifted right by it, is the slot to begin at
-}
+// idTable is a table that is never full.
+type idTable []idSlot
+
+// idSlot has a position, and some bits of the hash of the ID that stands there. It is free when the position is 0.
+type idSlot struct{ hash, position uint32 }
 
 const (
-	firstIDBits = 8
-	// With every movesEvery-th ID that is added, movesAtOnce positions are taken over, because a processor waits for many reads
-	// of memory as long as for one. At 4 to 1 it is done long before the table, half as full again, has to grow once more.
+	firstIDSlots = 256
+	// A table grows by a half when it is full to four fifths. With every movesEvery-th ID that is added, movesAtOnce slots are
+	// taken over: at 4 to 1 that is done long before the new table has to grow.
 	movesEvery  = 8
 	movesAtOnce = 32
 )
 
-func newIDTable(bits uint) idTable {
-	return idTable{marks: make([]byte, 1<<bits), positions: make([]uint32, 1<<bits), shift: 64 - bits}
-}
-
 func newIDIndex(seed maphash.Seed) idIndex {
-	return idIndex{seed: seed, table: newIDTable(firstIDBits)}
+	return idIndex{seed: seed, table: make(idTable, firstIDSlots)}
 }
 
-func (x *idIndex) hash(id uuid.UUID) uint64 { return maphash.Bytes(x.seed, id[:]) }
-
-// slot returns where to begin to look for a hash, and the byte to look for.
-func (t *idTable) slot(hash uint64) (slot int, mark byte) {
-	return int(hash >> t.shift), max(byte(hash), 1) //nolint:gosec // the slot is below the length of the table
+// hash returns as much of the hash of an ID as the slots have.
+func (x *idIndex) hash(id uuid.UUID) uint32 {
+	return uint32(maphash.Bytes(x.seed, id[:]) >> 32)
 }
 
-// find returns the position of an ID, or 0. The log tells whether an event has it.
-func (t *idTable) find(l *eventLog, id uuid.UUID, hash uint64) uint32 {
-	if len(t.marks) == 0 {
-		return 0
-	}
-	slot, mark := t.slot(hash)
-	for ; t.marks[slot] != 0; slot = (slot + 1) & (len(t.marks) - 1) {
-		if t.marks[slot] == mark && l.id(t.positions[slot]) == id {
-			return t.positions[slot]
-		}
+// home is the slot to begin to look for a hash. It rises with the hash.
+func (t idTable) home(hash uint32) int {
+	slot, _ := bits.Mul64(uint64(hash)<<32, uint64(len(t)))
+	return int(slot) //nolint:gosec // it is below the number of slots
+}
+
+func (t idTable) next(i int) int {
+	if i++; i < len(t) {
+		return i
 	}
 	return 0
 }
 
-func (t *idTable) add(hash uint64, position uint32) {
-	slot, mark := t.slot(hash)
-	for t.marks[slot] != 0 {
-		slot = (slot + 1) & (len(t.marks) - 1)
+func (t idTable) add(slot idSlot) {
+	i := t.home(slot.hash)
+	for t[i].position != 0 {
+		i = t.next(i)
 	}
-	t.marks[slot], t.positions[slot] = mark, position
+	t[i] = slot
 }
 
-// find returns the position of the event with an ID, or 0.
-func (l *eventLog) find(id uuid.UUID) uint32 {
-	hash := l.ids.hash(id)
+// find returns the position of the event with an ID of a hash, or 0. The log tells whether it is that ID.
+func (t idTable) find(l *eventLog, id uuid.UUID, hash uint32) uint32 {
+	if len(t) == 0 {
+		return 0
+	}
+	i := t.home(hash)
+	for t[i].position != 0 && (t[i].hash != hash || l.id(t[i].position) != id) {
+		i = t.next(i)
+	}
+	return t[i].position
+}
+
+// find returns the position of the event with an ID of a hash, or 0.
+func (l *eventLog) find(id uuid.UUID, hash uint32) uint32 {
 	if position := l.ids.table.find(l, id, hash); position != 0 {
 		return position
 	}
 	return l.ids.old.find(l, id, hash)
 }
 
-// index makes the last event be found by its ID, which is new.
-func (l *eventLog) index(id uuid.UUID) {
-	x := &l.ids
-	size := len(x.table.marks)
-	if int64(l.last) > int64(size)/4*3 { // every position has an ID, so that the last one says how many there are
-		x.old, x.moved, x.until = x.table, 0, l.last-1
-		x.table = newIDTable(64 - x.table.shift + 1)
+// add makes an event be found by its ID, which is new. Every position has an ID, so that the one of the event, which is the last,
+// says how many there are.
+func (x *idIndex) add(hash, position uint32) {
+	if size := len(x.table); int64(position) > int64(size)/5*4 {
+		x.old, x.moved = x.table, 0
+		x.table = make(idTable, size+size/2)
 	}
-	x.table.add(x.hash(id), l.last)
-	if len(x.old.marks) > 0 && l.last%movesEvery == 0 {
-		l.moveIDs()
+	x.table.add(idSlot{hash, position})
+	if len(x.old) > 0 && position%movesEvery == 0 {
+		x.move()
 	}
 }
 
-// moveIDs takes some positions over from the old table, and lets go of it when they are the last.
-func (l *eventLog) moveIDs() {
-	x := &l.ids
-	var hashes [movesAtOnce]uint64
-	n := min(x.until-x.moved, movesAtOnce)
-	for i := range n {
-		hashes[i] = x.hash(l.id(x.moved + 1 + i))
+// move takes some slots over from the old table, and lets go of it when they are the last.
+func (x *idIndex) move() {
+	end := min(x.moved+movesAtOnce, len(x.old))
+	for _, slot := range x.old[x.moved:end] {
+		if slot.position != 0 {
+			x.table.add(slot)
+		}
 	}
-	for i := range n {
-		x.table.add(hashes[i], x.moved+1+i)
-	}
-	if x.moved += n; x.moved == x.until {
-		x.old = idTable{}
+	if x.moved = end; end == len(x.old) {
+		x.old = nil
 	}
 }
 

@@ -124,7 +124,7 @@ func TestIDsWhileTheIndexGrows(t *testing.T) {
 		if i%2 == 0 {
 			m.ID = uuid.New() // random, where the others rise with time
 		}
-		if got := l.find(m.ID); got != 0 {
+		if got := l.find(m.ID, l.ids.hash(m.ID)); got != 0 {
 			t.Fatalf("an ID that was not added is found at %d", got)
 		}
 		if _, err := l.append(es.AppendTo("stream-1", es.Any, m), es.Limits{}); err != nil {
@@ -132,7 +132,7 @@ func TestIDsWhileTheIndexGrows(t *testing.T) {
 		}
 		ids = append(ids, m.ID)
 		for position := 1 + i%13; position < len(ids); position += 13 {
-			if got := l.find(ids[position]); got != uint32(position) {
+			if got := l.find(ids[position], l.ids.hash(ids[position])); got != uint32(position) {
 				t.Fatalf("of %d events, the one at %d is found at %d", len(ids)-1, position, got)
 			}
 		}

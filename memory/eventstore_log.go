@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -28,7 +27,8 @@ type eventLog struct {
 
 	mu       sync.RWMutex
 	last     uint32 // the last position that was given out, which is the settled head
-	recorded int64  // when that was, in microseconds; the clock may step back, Recorded does not
+	clock    wallClock
+	recorded int64 // when that was, in microseconds; the clock may step back, Recorded does not
 	advanced chan struct{}
 
 	chunks []*logChunk
@@ -46,6 +46,7 @@ type eventLog struct {
 
 	places  []es.Place // room for results, shared by appends
 	found   []uint32   // of the append under way: the position of each event that is there already, or 0
+	hashes  []uint32   // and the hash of its ID
 	targets []uint32   // and the reference of each stream, or noRef
 	tagRefs []uint32   // those of the event that is being added
 }
@@ -120,29 +121,30 @@ func (l *eventLog) appendLocked(a *es.Append) (es.Appended, error) {
 
 // resolve looks up the streams of an append and those of its events that are there already, and returns how many these are.
 func (l *eventLog) resolve(a *es.Append) (int, error) {
-	l.found, l.targets = l.found[:0], l.targets[:0]
+	l.found, l.hashes, l.targets = l.found[:0], l.hashes[:0], l.targets[:0]
 	existing := 0
 	for i := range a.Streams {
 		target := l.streamRef(a.Streams[i].Stream)
 		l.targets = append(l.targets, target)
 		for _, m := range a.Streams[i].Events {
-			position, err := l.sameEvent(m, target)
+			hash := l.ids.hash(m.ID)
+			position, err := l.sameEvent(m, hash, target)
 			if err != nil {
 				return 0, err
 			}
 			if position != 0 {
 				existing++
 			}
-			l.found = append(l.found, position)
+			l.found, l.hashes = append(l.found, position), append(l.hashes, hash)
 		}
 	}
 	return existing, nil
 }
 
 // sameEvent returns the position of an event that is there already, in the same stream and with the same content, and 0 when its
-// ID is new. Anything else is an [es.DuplicateError].
-func (l *eventLog) sameEvent(m *es.Message, target uint32) (uint32, error) {
-	position := l.find(m.ID)
+// ID, which has the given hash, is new. Anything else is an [es.DuplicateError].
+func (l *eventLog) sameEvent(m *es.Message, hash, target uint32) (uint32, error) {
+	position := l.find(m.ID, hash)
 	if position == 0 {
 		return 0, nil
 	}
@@ -206,7 +208,7 @@ func (s *logStream) meets(expect es.Expectation) bool {
 func (l *eventLog) write(a *es.Append, existing int) es.Appended {
 	done := es.Appended{Places: l.room(len(l.found)), Existing: existing}
 	if existing < len(l.found) {
-		l.recorded = max(l.recorded, time.Now().UnixMicro())
+		l.recorded = max(l.recorded, l.clock.microseconds())
 	}
 	event := 0
 	for i := range a.Streams {
@@ -220,7 +222,7 @@ func (l *eventLog) write(a *es.Append, existing int) es.Appended {
 				if ref == noRef {
 					ref = l.addStream(m.Stream)
 				}
-				l.put(&done, event, l.add(m, ref), l.last)
+				l.put(&done, event, l.add(m, l.hashes[event], ref), l.last)
 			}
 			event++
 		}
@@ -232,8 +234,8 @@ func (l *eventLog) write(a *es.Append, existing int) es.Appended {
 	return done
 }
 
-// add appends one event to a stream, and returns its version; its position is the last.
-func (l *eventLog) add(m *es.Message, ref uint32) (version uint32) {
+// add appends one event, whose ID has the given hash, to a stream. It returns the event's version; its position is the last.
+func (l *eventLog) add(m *es.Message, hash, ref uint32) (version uint32) {
 	s := l.streams.at(ref)
 	s.version++
 	s.deleted = false
@@ -258,7 +260,7 @@ func (l *eventLog) add(m *es.Message, ref uint32) (version uint32) {
 	for _, tag := range l.tagRefs {
 		l.tags.terms.at(tag).postings.add(position)
 	}
-	l.index(m.ID)
+	l.ids.add(hash, position)
 	return s.version
 }
 

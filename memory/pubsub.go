@@ -14,6 +14,7 @@ import (
 const (
 	defaultBuffer  = 1024
 	defaultBacklog = 1000
+	defaultTopics  = 1000
 	defaultLease   = 30 * time.Second
 )
 
@@ -48,6 +49,11 @@ type PubSubConfig struct {
 	// subscription; 1,000 by default, and none when it is negative. Then the oldest is dropped, counted and logged, whatever
 	// Overflow says: there is nobody who could make room.
 	BacklogLimit int
+	// BacklogTopics is how many topics of a namespace may have nothing but a backlog, because nobody has subscribed to them or
+	// has stayed; 1,000 by default, and none when it is negative. Then the topic that has been without anybody for longest is
+	// dropped with its backlog, and that is logged: a program that publishes to ever new names does not fill the memory. A topic
+	// with a group is not counted, also when the group has no subscription.
+	BacklogTopics int
 	// Lease is how long a delivery may stay unanswered, where a subscription does not say; 30 seconds by default.
 	Lease time.Duration
 	// Limits are the largest sizes to take; see [es.Limits] for the defaults.
@@ -67,6 +73,10 @@ func (c PubSubConfig) withDefaults() PubSubConfig {
 		c.BacklogLimit = defaultBacklog
 	}
 	c.BacklogLimit = max(c.BacklogLimit, 0)
+	if c.BacklogTopics == 0 {
+		c.BacklogTopics = defaultTopics
+	}
+	c.BacklogTopics = max(c.BacklogTopics, 0)
 	if c.Lease == 0 {
 		c.Lease = defaultLease
 	}
@@ -96,7 +106,8 @@ func (c PubSubConfig) validate() error {
 
 // PubSub is an [es.Publisher] and [es.Subscriber] in memory. Its methods may be called by several goroutines.
 //
-// A topic that nobody is subscribed to keeps a backlog of bounded size, which goes to the first who subscribes. A group lives as
+// A topic that nobody is subscribed to keeps a backlog of bounded size, which goes to the first who subscribes; there is a bound
+// to how many such topics there are, too. A group lives as
 // long as the pub/sub: while it has no subscription it goes on collecting, within the same bound, until [PubSub.DropGroup]. A
 // subscription without a group ends with its Close. When it was the last one of its topic, what it had not acknowledged is the
 // topic's backlog again.

@@ -27,20 +27,22 @@ type batch struct {
 // Half of the room is for messages that were held back, which are the older ones, and half for those that come up in the log, so
 // that neither a message that fails again and again nor a flood of new ones keeps the others waiting. What one half does not
 // need is the other's.
-func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, now time.Time, clock int64) int {
+func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, clock int64) int {
 	dst = dst[:min(len(dst), g.topic.space.config.Buffer-g.inFlight)]
 	if len(dst) == 0 || g.fresh() == 0 && g.readyKeys.count == 0 {
 		return 0
 	}
+	g.unpack()
 	g.batch++
 	g.cut = g.cut[:0]
-	room := uint64(len(dst))
+	t, due := g.topic, later(clock, s.lease)
 	b := batch{
-		group: g, sub: s, dst: dst, number: g.batch, delivery: g.topic.space.deliveries.Add(room) - room,
-		clock: clock, due: clock + int64(s.lease), first: g.topic.space.time(clock), deadline: now.Add(s.lease),
+		group: g, sub: s, dst: dst, number: g.batch, delivery: t.countDeliveries(len(dst)),
+		clock: clock, due: due, first: t.space.time(clock), deadline: t.space.time(due),
 	}
-	if b.due < clock {
-		b.due = never // a lease of centuries
+	if g.parcels.used == 0 && g.readyKeys.count == 0 {
+		b.takeLot()
+		return b.n
 	}
 	first := len(dst)
 	if g.fresh() > 0 {
@@ -97,7 +99,7 @@ func (b *batch) takeKey(k *orderKey, n int) bool {
 		}
 		g.parcels.remove(&k.queue, byKey, i)
 		g.heldBack--
-		b.hand(i, p, k)
+		b.hand(i, p)
 		b.alone = p.suspect
 		n--
 	}
@@ -108,11 +110,11 @@ func (b *batch) takeKey(k *orderKey, n int) bool {
 func (b *batch) takeFresh() {
 	g := b.group
 	for n := g.fresh(); n > 0 && !b.full(); n-- {
-		i := g.next()
+		i := g.take(&g.cursor)
 		p := &g.parcels.all[i]
 		k := &g.keys.all[p.key]
 		if k.queue.empty() && (k.out.empty() || k.batch == b.number) {
-			b.hand(i, p, k)
+			b.hand(i, p)
 		} else {
 			g.hold(i)
 		}
@@ -129,21 +131,27 @@ func (b *batch) takeMore() {
 }
 
 // hand puts a parcel into the batch.
-func (b *batch) hand(i int32, p *parcel, k *orderKey) {
+func (b *batch) hand(i int32, p *parcel) {
 	g := b.group
 	if p.first == 0 {
 		p.first = b.clock
 	}
-	p.seat, p.receipt, p.due = b.sub.seat, receiptFor(b.delivery, i), b.due
+	g.lend(i, b.sub, b.number, receiptFor(b.delivery, i), b.due)
 	b.delivery++
-	k.batch = b.number
-	g.parcels.pushBack(&k.out, byKey, i)
-	g.parcels.pushBack(&b.sub.leases, byLease, i)
 	g.inFlight++
+	d := b.write(p.record)
+	d.Attempt, d.First, d.Receipt = int(p.attempt), b.first, p.receipt
+	if p.first != b.clock {
+		d.First = g.topic.space.time(p.first)
+	}
+}
 
+// write puts a message into the next delivery of the batch, but for what is of this attempt at it.
+func (b *batch) write(r *topicRecord) *es.Delivery {
+	g, d := b.group, &b.dst[b.n]
+	b.n++
 	// A slice that is used again holds much of what is to be written already. To look is cheaper than to write a pointer while
 	// the garbage collector runs.
-	d, r := &b.dst[b.n], p.record
 	d.Message = &r.message
 	if d.Topic != g.topic.name {
 		d.Topic = g.topic.name
@@ -154,14 +162,9 @@ func (b *batch) hand(i int32, p *parcel, k *orderKey) {
 	if d.Err != nil || d.Raw != nil {
 		d.Err, d.Raw = nil, nil
 	}
-	d.Attempt = int(p.attempt)
-	d.First, d.Deadline = b.first, b.deadline
-	if p.first != b.clock {
-		d.First = g.topic.space.time(p.first)
-	}
 	if r.broken != nil {
 		d.Err, d.Raw = r.broken.cause, r.broken.raw
 	}
-	d.Receipt = p.receipt
-	b.n++
+	d.Deadline = b.deadline
+	return d
 }

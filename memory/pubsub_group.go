@@ -28,6 +28,7 @@ type consumerGroup struct {
 
 	parcels  parcels
 	ordered  parcelList // all of them, by number
+	lot      lot        // what is in flight without a parcel
 	inFlight int
 	heldBack int
 	evicted  int64
@@ -70,16 +71,26 @@ func (g *consumerGroup) limit() (int, bool) {
 	return config.Buffer, config.Overflow == OverflowEvictOldest
 }
 
-// next takes the message at the cursor, as a parcel that is neither handed out nor held back.
-func (g *consumerGroup) next() int32 {
-	r := g.cursor.record()
+// take takes the message at a place in the log, as a parcel that is neither handed out nor held back, and moves on.
+func (g *consumerGroup) take(at *topicCursor) int32 {
+	r := at.record()
 	k := g.keys.get(g.hash(r))
 	i := g.parcels.get()
 	p := &g.parcels.all[i]
-	p.record, p.number, p.key, p.attempt, p.seat = r, g.cursor.number, k, 1, noSeat
-	g.cursor.advance()
+	p.record, p.number, p.key, p.attempt, p.seat = r, at.number, k, 1, noSeat
+	at.advance()
 	g.parcels.pushBack(&g.ordered, byNumber, i)
 	return i
+}
+
+// lend puts a parcel in flight, with a subscription and as one of a batch.
+func (g *consumerGroup) lend(i int32, s *subscription, batch, receipt uint64, due int64) {
+	p := &g.parcels.all[i]
+	p.seat, p.receipt, p.due = s.seat, receipt, due
+	k := &g.keys.all[p.key]
+	k.batch = batch
+	g.parcels.pushBack(&k.out, byKey, i)
+	g.parcels.pushBack(&s.leases, byLease, i)
 }
 
 func (g *consumerGroup) hash(r *topicRecord) uint64 {
@@ -177,6 +188,9 @@ func (g *consumerGroup) giveBackAll(now int64) {
 
 // refresh sees to what time has brought: leases that ended, and delays.
 func (g *consumerGroup) refresh(now int64) {
+	if g.lot.sub != nil && g.lot.due <= now {
+		g.unpack()
+	}
 	for _, s := range g.members {
 		if s == nil {
 			continue
@@ -197,6 +211,9 @@ func (g *consumerGroup) refresh(now int64) {
 // nextChange is when time brings something next.
 func (g *consumerGroup) nextChange() int64 {
 	next := int64(never)
+	if g.lot.sub != nil {
+		next = g.lot.due
+	}
 	for _, s := range g.members {
 		if s != nil && !s.leases.empty() {
 			next = min(next, g.parcels.all[s.leases.first].due)
@@ -241,7 +258,7 @@ func (g *consumerGroup) drop(i int32) {
 // freeze makes the group stop where the log ends now.
 func (g *consumerGroup) freeze() {
 	for g.fresh() > 0 {
-		i := g.next()
+		i := g.take(&g.cursor)
 		g.hold(i)
 		g.settle(g.parcels.all[i].key, 0)
 	}

@@ -33,6 +33,8 @@ func (g *consumerGroup) lag() es.Lag {
 // that lies ahead there.
 func (g *consumerGroup) oldest() *topicRecord {
 	switch {
+	case g.lot.sub != nil:
+		return g.lot.oldest()
 	case !g.ordered.empty():
 		return g.parcels.all[g.ordered.first].record
 	case g.fresh() > 0:

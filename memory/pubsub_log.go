@@ -81,8 +81,8 @@ type press struct {
 	arena   []byte
 }
 
-// print makes the records of a call of Publish and returns them in blocks.
-func (p *press) print(pubs []es.Publication, broken *undecodable) *topicBlock {
+// copy makes the records of a call of Publish and returns them in blocks.
+func (p *press) copy(pubs []es.Publication, broken *undecodable) *topicBlock {
 	published := p.space.clock()
 	var first, last *topicBlock
 	for begin := 0; begin < len(pubs); {

@@ -65,6 +65,18 @@ func (ps *parcels) grow() {
 	}
 }
 
+// sort makes the next n parcels those from 1 to n. None must be used.
+func (ps *parcels) sort(n int) {
+	for len(ps.all) <= n {
+		ps.grow()
+	}
+	ps.free = 0
+	for i := len(ps.all) - 1; i > 0; i-- {
+		ps.all[i].links[byNumber].next = ps.free
+		ps.free = int32(i) //nolint:gosec // see grow
+	}
+}
+
 // put frees a parcel.
 func (ps *parcels) put(i int32) {
 	ps.all[i] = parcel{links: [3]parcelLinks{byNumber: {next: ps.free}}}

@@ -69,12 +69,16 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 	if d, ok := es.DeliveryFrom(ctx); ok && d.Topic == topicName && p.space.issued(d.Receipt) {
 		w.own, w.mayWait = true, false
 	}
-	t := p.space.print(topicName, &w)
+	t := p.space.copy(topicName, &w)
 	for {
 		done, err := t.publish(&w)
 		news := t.takeNews()
 		t.mu.Unlock()
 		p.tell(topicName, news)
+		if w.unwanted {
+			p.boundTopics()
+			w.unwanted = false
+		}
 		if done || err != nil {
 			return w.taken, err
 		}
@@ -94,15 +98,15 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 	}
 }
 
-// print makes the records of a publication, and returns the topic that they are for, locked.
-func (s *topicSpace) print(name string, w *publication) *topic {
+// copy makes the records of a publication, and returns the topic that they are for, locked.
+func (s *topicSpace) copy(name string, w *publication) *topic {
 	t := s.topic(name)
 	if t == nil {
 		t = s.lockTopic(name)
 		t.mu.Unlock()
 	}
 	press := t.presses.Get().(*press) //nolint:forcetypeassert,errcheck // nothing else is put there
-	w.blocks = press.print(w.pubs, w.broken)
+	w.blocks = press.copy(w.pubs, w.broken)
 	t.presses.Put(press)
 	t.mu.Lock()
 	if !t.gone {
@@ -121,6 +125,8 @@ type publication struct {
 	mayWait bool
 	own     bool    // it comes from a handler of the topic
 	ticket  *ticket // while it waits in the queue of the topic
+
+	unwanted bool // nobody is subscribed
 }
 
 // ticket is a place in the queue of those who wait for room.

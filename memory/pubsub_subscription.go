@@ -36,7 +36,7 @@ func (s *subscription) find(receipt uint64) int32 {
 	if p := &s.group.parcels.all[i]; p.receipt != receipt || p.seat != s.seat {
 		return 0
 	}
-	return int32(i) //nolint:gosec // it has 24 bits
+	return int32(i) // it has 24 bits
 }
 
 // receiver is a Receive that waits.
@@ -72,8 +72,7 @@ func (s *subscription) take(dst []es.Delivery, r **receiver) (n int, alarm time.
 	t, g := s.topic, s.group
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
-	clock := t.space.at(now)
+	clock := t.space.clock()
 	if *r != nil {
 		g.unguard(*r)
 	}
@@ -82,7 +81,7 @@ func (s *subscription) take(dst []es.Delivery, r **receiver) (n int, alarm time.
 		return 0, 0, es.ErrClosed
 	}
 	g.refresh(clock)
-	n = g.fill(s, dst, now, clock)
+	n = g.fill(s, dst, clock)
 	t.serve()
 	if n > 0 {
 		s.dismiss(*r)
@@ -190,23 +189,51 @@ func (r *receiver) signal() {
 }
 
 func (s *subscription) Ack(_ context.Context, ds []es.Delivery) error {
-	return s.answer(ds, func(i int32, clock int64) { s.group.finish(i, clock) })
+	t, g := s.topic, s.group
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clock := s.look()
+	var errs []error
+	if g.lot.sub == s {
+		errs = g.ackLot(ds)
+	} else {
+		errs = s.ackParcels(ds, clock)
+	}
+	g.notify()
+	return es.BatchErr(errs)
+}
+
+func (s *subscription) ackParcels(ds []es.Delivery, clock int64) (errs []error) {
+	for n := range ds {
+		if i := s.find(ds[n].Receipt); i != 0 {
+			s.group.finish(i, clock)
+		} else {
+			errs = lost(errs, n, len(ds))
+		}
+	}
+	return errs
+}
+
+// look sees to what time has brought, and returns the time, before an answer. What becomes of the group of a subscription that was
+// closed is none of its business any more; it has no receipts then.
+func (s *subscription) look() int64 {
+	clock := s.topic.space.clock()
+	if !s.closed {
+		s.group.refresh(clock)
+	}
+	return clock
 }
 
 func (s *subscription) Nack(_ context.Context, ds []es.Delivery, delay time.Duration) error {
-	return s.answer(ds, func(i int32, clock int64) {
-		p := &s.group.parcels.all[i]
+	return s.giveBack(ds, func(p *parcel, clock int64) {
 		p.attempt++
 		p.suspect = false
 		p.notBefore = later(clock, delay)
-		s.group.scratch = append(s.group.scratch, i)
 	})
 }
 
 func (s *subscription) Release(_ context.Context, ds []es.Delivery) error {
-	return s.answer(ds, func(i int32, _ int64) {
-		s.group.scratch = append(s.group.scratch, i)
-	})
+	return s.giveBack(ds, func(*parcel, int64) {})
 }
 
 // later is a time on the clock, and never before it.
@@ -217,15 +244,15 @@ func later(clock int64, delay time.Duration) int64 {
 	return never - 1
 }
 
-// answer takes the deliveries out of those that are to be answered, and does with each what the answer is. Those that it leaves
-// in scratch are given back together, so that one does not take another of the call with it as not answered.
-func (s *subscription) answer(ds []es.Delivery, what func(i int32, clock int64)) error {
+// giveBack takes the deliveries out of those that are to be answered, and notes of each what the answer is. They are given back
+// together, so that one does not take another of the call with it as not answered.
+func (s *subscription) giveBack(ds []es.Delivery, note func(p *parcel, clock int64)) error {
 	t, g := s.topic, s.group
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clock := t.space.clock()
-	if !s.closed { // then it has no receipts, and what becomes of the group is none of its business
-		g.refresh(clock)
+	clock := s.look()
+	if g.lot.sub == s {
+		g.unpack()
 	}
 	var errs []error
 	for n := range ds {
@@ -234,8 +261,10 @@ func (s *subscription) answer(ds []es.Delivery, what func(i int32, clock int64))
 			errs = lost(errs, n, len(ds))
 			continue
 		}
-		g.parcels.all[i].receipt = 0
-		what(i, clock)
+		p := &g.parcels.all[i]
+		p.receipt = 0
+		note(p, clock)
+		g.scratch = append(g.scratch, i)
 	}
 	g.giveBackAll(clock)
 	g.notify()
@@ -254,12 +283,12 @@ func (s *subscription) Extend(_ context.Context, ds []es.Delivery) error {
 	t, g := s.topic, s.group
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
-	clock := t.space.at(now)
-	if !s.closed {
-		g.refresh(clock)
+	clock := s.look()
+	if g.lot.sub == s {
+		g.unpack()
 	}
-	due, deadline := later(clock, s.lease), now.Add(s.lease)
+	due := later(clock, s.lease)
+	deadline := t.space.time(due)
 	var errs []error
 	for n := range ds {
 		i := s.find(ds[n].Receipt)
@@ -310,6 +339,9 @@ func (s *subscription) end() {
 	}
 	clock := t.space.clock()
 	g.refresh(clock)
+	if g.lot.sub == s {
+		g.unpack()
+	}
 	s.closed = true
 	for !s.leases.empty() {
 		g.giveBack(s.leases.first, clock)
@@ -328,6 +360,7 @@ func (s *subscription) end() {
 	idle, news := t.idle(), t.takeNews()
 	t.mu.Unlock()
 	s.pubsub.tell(t.name, news)
+	s.pubsub.boundTopics()
 	if idle {
 		t.space.forget(t)
 	}

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"container/list"
 	"fmt"
 	"hash/maphash"
 	"math/bits"
@@ -23,8 +24,9 @@ type topicSpace struct {
 	firstDelivery uint64
 	deliveries    atomic.Uint64
 
-	mu     sync.RWMutex
-	topics map[string]*topic
+	mu       sync.RWMutex
+	topics   map[string]*topic
+	unwanted unwantedTopics
 }
 
 func newTopicSpace(b *broker) *topicSpace {
@@ -35,7 +37,7 @@ func newTopicSpace(b *broker) *topicSpace {
 }
 
 // A receipt is the number of a delivery, as far as there is room, and of the parcel that was delivered: so the parcel is found without
-// a search. Two deliveries of one parcel have different numbers until there were a million million others between them.
+// a search. Two deliveries of one parcel have different numbers until there were 2^40 others between them.
 const (
 	parcelBits = 24
 	parcelMask = 1<<parcelBits - 1
@@ -51,15 +53,27 @@ func (s *topicSpace) issued(receipt uint64) bool {
 	return (receipt>>parcelBits-s.firstDelivery)<<parcelBits < (s.deliveries.Load()-s.firstDelivery)<<parcelBits
 }
 
-// at is a time on the clock that all leases and delays are measured by: nanoseconds, and never 0.
-func (s *topicSpace) at(now time.Time) int64 { return int64(now.Sub(s.began)) + 1 }
+// clock is the present time on the clock that all leases and delays are measured by: nanoseconds, and never 0. To read it takes a
+// third of what time.Now does.
+func (s *topicSpace) clock() int64 { return int64(time.Since(s.began)) + 1 }
 
 // time is the time at which the clock shows so much. It is the same whenever it is asked for, which now and a difference is not:
 // the two clocks that time.Now reads do not go alike.
 func (s *topicSpace) time(clock int64) time.Time { return s.began.Add(time.Duration(clock - 1)) }
 
-// clock is the present time on it. It costs half of what time.Now does.
-func (s *topicSpace) clock() int64 { return int64(time.Since(s.began)) + 1 }
+// countDeliveries gives numbers to deliveries, and returns that of the first. The topic has some in reserve: all topics draw from
+// one counter, and each batch would wait for it.
+func (t *topic) countDeliveries(n int) uint64 {
+	const many = 1024
+	if wanted := uint64(n); wanted > t.reserved { //nolint:gosec // it is not negative
+		t.reserved = max(wanted, many)
+		t.delivery = t.space.deliveries.Add(t.reserved) - t.reserved
+	}
+	first := t.delivery
+	t.delivery += uint64(n) //nolint:gosec // it is not negative
+	t.reserved -= uint64(n) //nolint:gosec // it is not negative
+	return first
+}
 
 // lockTopic returns a topic, and makes it when it is new. It is locked.
 func (s *topicSpace) lockTopic(name string) *topic {
@@ -116,10 +130,13 @@ type topic struct {
 	mu   sync.Mutex
 	gone bool // no longer in the space
 	log  topicLog
+	// The next delivery has this number, and so many more numbers are for those of this topic.
+	delivery, reserved uint64
 	// presses are of those who publish; each has one of its own meanwhile. It needs no lock.
 	presses sync.Pool
 	// groups get what is published. While nobody is subscribed, the backlog is the only one.
 	groups []*consumerGroup
+	place  *list.Element // among the unwanted topics, when it is one
 	// backlog holds what nobody has subscribed to; nil when there is nothing. While others are subscribed (who did not want it)
 	// it is not among the groups, and is frozen.
 	backlog *consumerGroup
@@ -151,6 +168,7 @@ func (t *topic) idle() bool {
 func (t *topic) publish(w *publication) (bool, error) {
 	if len(t.groups) == 0 {
 		t.openBacklog()
+		w.unwanted = true
 	}
 	// Who may wait does not push in front of those who do.
 	if len(t.queue) == 0 || t.queue[0] == w.ticket || !w.mayWait {
@@ -260,6 +278,7 @@ func (t *topic) openBacklog() {
 	}
 	t.backlog.thaw()
 	t.groups = append(t.groups, t.backlog)
+	t.noteUnwanted()
 }
 
 // join makes a subscription, in the group that it names or in one of its own.
@@ -273,6 +292,7 @@ func (t *topic) join(p *PubSub, opts es.SubscribeOptions) *subscription {
 	}
 	s := &subscription{pubsub: p, topic: t, group: g, lease: opts.Lease}
 	g.sit(s)
+	t.noteUnwanted()
 	t.serve()
 	return s
 }
@@ -341,6 +361,7 @@ func (t *topic) retire(g *consumerGroup) {
 		t.backlog = nil
 		t.evicted += g.evicted
 	}
+	t.noteUnwanted()
 	t.serve()
 }
 
@@ -355,6 +376,7 @@ func (t *topic) dropGroup(name string) error {
 	}
 	t.remove(g)
 	t.evicted += g.evicted
+	t.noteUnwanted()
 	t.serve()
 	return nil
 }
