@@ -1,6 +1,7 @@
 // Package estest holds backends to what the roles promise. There is one suite for each role: [RunMessage], [RunEventStore],
-// [RunPubSub], [RunOutbox], [RunDedupe], [RunReadModels], [RunLeases] and [RunSnapshots]. Who implements a role writes a
-// harness of a few lines and calls the suite from a test:
+// [RunPubSub], [RunOutbox], [RunDedupe], [RunReadModels], [RunLeases] and [RunSnapshots], and one that runs whole programs on a
+// backend, with router, middleware, processors and web server: [RunRuntime]. Who implements a role writes a harness of a few lines
+// and calls the suite from a test:
 //
 //	func TestReadModels(t *testing.T) {
 //		estest.RunReadModels(t, harness{})

@@ -162,6 +162,10 @@ func (p *AtLeastOnce) failed(ctx context.Context, h *hand, i int, err error) {
 	case errors.Is(err, es.ErrClosed):
 		it.fate = fateHeld
 		p.end(err)
+	case errors.Is(err, es.ErrDuplicate) && h.entries[i].Name == es.DeadLetterName:
+		// It is on record. A route that did not get to hear of it has sent it again, with another time and number of attempts.
+		it.fate, it.err = fateDone, nil
+		return
 	case es.Permanent(err):
 		p.bury(ctx, h, i, err)
 		return
@@ -204,6 +208,7 @@ func (p *AtLeastOnce) bury(ctx context.Context, h *hand, i int, cause error) {
 		s.blocked = true
 		return
 	}
+	p.gaveUp(cause)
 	p.unsent.drop(entry.ID)
 	p.held.drop(entry.ID)
 	p.counters.dead.Add(1)

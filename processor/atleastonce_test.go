@@ -99,6 +99,38 @@ func TestPollingFindsWhatNobodyWokeFor(t *testing.T) {
 	})
 }
 
+// TestPollingGoesOnWhenTheOutboxCannotBeWaitedFor has an outbox that can be claimed from and not waited for, for so long that the
+// delay between attempts would have grown far beyond the interval.
+func TestPollingGoesOnWhenTheOutboxCannotBeWaitedFor(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.outbox.wait = func(context.Context) error { return errDown }
+		b.config.PollInterval = time.Second
+		b.config.Retry.Backoff.Random = func() float64 { return 1 }
+		b.start(b.config)
+		time.Sleep(10 * time.Minute)
+		b.enqueue("a-1/1")
+		time.Sleep(time.Second + 10*time.Millisecond)
+		synctest.Wait()
+		b.same("published after the interval", b.publisher.published(), []string{"a-1/1"})
+	})
+}
+
+// TestWhoHasLongBeenIdleWakesAtOnce enqueues at many moments of an idle processor, each after some rounds in which it found nothing.
+func TestWhoHasLongBeenIdleWakesAtOnce(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.config.PollInterval = 100 * time.Millisecond
+		b.start(b.config)
+		for n := range 100 {
+			time.Sleep(time.Second + time.Duration(n)*time.Millisecond)
+			b.enqueue("a-1/1")
+			synctest.Wait() // and no time
+			if got := len(b.publisher.published()); got != n+1 {
+				b.Fatalf("after %d ms: %d of %d messages are published at once", n, got, n+1)
+			}
+		}
+	})
+}
+
 func TestHintsInVainDoNotMakeItSpin(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		var claims atomic.Int64
@@ -433,6 +465,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"retry attempts": func(c *processor.Config) { c.Retry.Attempts = -1 },
 		"retry base":     func(c *processor.Config) { c.Retry.Backoff.Base = -1 },
 		"retry maximum":  func(c *processor.Config) { c.Retry.Backoff.Base, c.Retry.Backoff.Max = 2, 1 },
+		"base of 100ms":  func(c *processor.Config) { c.Retry.Backoff.Max = 10 * time.Millisecond }, // which is the default
 		"policy":         func(c *processor.Config) { c.AfterDeadLetter = 7 },
 		"unhealthy":      func(c *processor.Config) { c.UnhealthyAfter = -1 },
 		"lag":            func(c *processor.Config) { c.MaxLag = -1 },

@@ -64,8 +64,10 @@ func (p *AtMostOnce) move(ctx context.Context, h *hand) {
 		return
 	}
 	h.complete(ctx, h.every())
+	slices.Sort(h.taken) // it may have taken more than one try, and the later one the earlier entries
 	p.desk.lay(h, h.taken)
 	p.giveBack(ctx, h)
+	ctx = p.working // what is completed is nobody else's, whatever becomes of leases
 	if p.config.Events != nil {
 		p.append(ctx, h)
 	}
@@ -78,7 +80,13 @@ func (p *AtMostOnce) giveBack(ctx context.Context, h *hand) {
 	for _, i := range h.unsure {
 		p.dropped(h, i, errUnsure)
 	}
-	if len(h.indexes) == 0 || errors.Is(h.err, es.ErrClosed) { // who is closed has done nothing
+	switch closed := errors.Is(h.err, es.ErrClosed); {
+	case len(h.indexes) == 0, closed && h.tries == 1: // who is closed has done nothing
+		return
+	case closed: // and was open at a try before
+		for _, i := range h.indexes {
+			p.dropped(h, i, errUnsure)
+		}
 		return
 	}
 	unanswered := slices.Clone(h.indexes) // the next answer needs the room

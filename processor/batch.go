@@ -11,7 +11,8 @@ import (
 
 // Flush says when a [Batch] passes on what it has collected of a stream. The zero value means the defaults.
 type Flush struct {
-	// Size is how many messages make a batch: so many are passed on as soon as they are seen. The default is 100.
+	// Size is how many messages make a batch: so many are passed on as soon as they are seen. It must not be more than the event
+	// store takes in one append; see [es.Limits]. The default is 100.
 	Size int
 	// Interval is how long the oldest message of a stream waits for others at the most, counted from when it was enqueued. Then
 	// what there is makes a batch. The default is 1 second.
@@ -122,7 +123,7 @@ func (p *Batch) age(h *hand) time.Time {
 		seen[st.name] = st.since
 		for _, i := range p.desk.of(s) {
 			if at := h.entries[i].Enqueued; at.Before(st.since) {
-				st.since = at
+				st.since = now.Add(at.Sub(now)) // by a clock that does not jump from now on
 			}
 		}
 		if st.since.Before(earliest) {

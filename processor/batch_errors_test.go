@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,5 +193,90 @@ func TestAParkedBatchKeepsItsStreamWaiting(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		b.same("published", b.publisher.published(), numbered("a-1", 4))
+	})
+}
+
+// TestABatchThatTheOutboxDoesNotLetGoOfIsNotGivenUp has dead letters on record whose entries the outbox does not take.
+func TestABatchThatTheOutboxDoesNotLetGoOfIsNotGivenUp(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.publisher.fail = func(*es.Message) error { return errDown }
+		var down atomic.Bool
+		down.Store(true)
+		b.outbox.fail = func(ctx context.Context, entries []es.Entry, f es.Failure) error {
+			if down.Load() {
+				return errDown
+			}
+			return b.outbox.Outbox.Fail(ctx, entries, f)
+		}
+		p, _ := b.batch(processor.Flush{Size: 3})
+		b.enqueue(numbered("a-1", 3)...)
+		time.Sleep(10 * time.Second) // within the lease
+		synctest.Wait()
+		stats, err := p.Stats(b.Context())
+		b.ok(err)
+		if stats.Batches != 0 || stats.Dead != 0 {
+			b.Errorf("stats are %+v, and nothing was given up", stats)
+		}
+		down.Store(false)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		stats, err = p.Stats(b.Context())
+		b.ok(err)
+		if stats.Batches != 1 || stats.Dead != 3 || stats.Outbox.Dead != 3 {
+			b.Errorf("stats are %+v, want a batch of 3 that was given up", stats)
+		}
+	})
+}
+
+// TestWhoGivesEverythingUpIsNotHealthy has a publisher that is down for so long that all there is has become dead letters.
+func TestWhoGivesEverythingUpIsNotHealthy(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(c processor.Config) (es.Component, error){
+		"at least once": func(c processor.Config) (es.Component, error) { return processor.NewAtLeastOnce(c) },
+		"batch": func(c processor.Config) (es.Component, error) {
+			return processor.NewBatch(c, processor.Flush{Size: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				cause := errDown
+				b.publisher.fail = func(*es.Message) error { return cause } // which changes while nothing is under way
+				b.config.Retry.Attempts = 1
+				b.config.UnhealthyAfter = 10 * time.Second
+				p, err := begin(b.config)
+				b.run(p, err)
+				work := func() {
+					for range 11 {
+						b.enqueue("a-1/1")
+						time.Sleep(time.Second)
+					}
+					synctest.Wait()
+				}
+				work()
+				if p.Health(b.Context()) == nil {
+					b.Error("everything is given up, and it is healthy")
+				}
+				cause = nil
+				work()
+				b.ok(p.Health(b.Context()))
+				cause = es.Invalidf("message", "is bad") // which is the message's own fault
+				work()
+				b.ok(p.Health(b.Context()))
+			})
+		})
+	}
+}
+
+// TestAFailureOfLongAgoDoesNotCountForHealth gives up one message, and another an hour later, with nothing between.
+func TestAFailureOfLongAgoDoesNotCountForHealth(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.publisher.fail = func(*es.Message) error { return errDown }
+		p, _ := b.batch(processor.Flush{Size: 1})
+		b.enqueue("a-1/1")
+		time.Sleep(time.Hour)
+		b.enqueue("a-1/2")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.ok(p.Health(b.Context()))
 	})
 }

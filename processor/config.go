@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"time"
@@ -144,7 +145,7 @@ func (c Config) check() faults {
 	f.addf(c.InHand < 1, "number in hand", "is %d entries; it takes 1 or more", c.InHand)
 	f.addf(c.Lease < time.Millisecond, "lease", "is %v; it takes 1ms or more", c.Lease)
 	f.addf(c.Retry.Attempts < 1, "retry attempts", "are %d; it takes 1 or more", c.Retry.Attempts)
-	base, longest := c.Retry.Backoff.Base, c.Retry.Backoff.Max
+	base, longest := cmp.Or(c.Retry.Backoff.Base, middleware.DefaultBackoffBase), c.Retry.Backoff.Max
 	f.addf(base < 0, "retry base", "is %v; it takes a duration above 0", base)
 	f.addf(longest < 0 || longest > 0 && longest < base, "retry maximum", "is %v; it takes the base of %v or more", longest, base)
 	f.addf(c.AfterDeadLetter != Continue && c.AfterDeadLetter != Park, "policy after a dead letter",

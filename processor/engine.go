@@ -1,10 +1,12 @@
 package processor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +59,9 @@ func (e *engine) init(c Config) {
 	e.done = make(chan struct{})
 	e.waiting, e.wake = context.WithCancel(context.Background())
 	e.working, e.abandon = context.WithCancel(context.Background())
+	// A failed message comes again after a delay; when it has not, nor any other, there is nothing left that fails.
+	fresh := c.UnhealthyAfter + 2*c.Retry.Backoff.Ceiling(math.MaxInt)
+	e.claiming.fresh, e.moving.fresh = fresh, fresh
 	e.hand.init(e)
 }
 
@@ -79,10 +84,11 @@ func (e *engine) Start(ctx context.Context) error {
 }
 
 // Stop claims nothing more and finishes what is in hand. When ctx ends before that, what is not finished is broken off and
-// given back to the outbox, which is not counted as an attempt; then the error is that of ctx.
+// given back to the outbox, which is not counted as an attempt; then the error is that of ctx. An outbox that does not take it back
+// within a second has it when its lease has ended. Another Stop meanwhile, whose ctx ends first, does the same to this one, whose
+// error is then context.Canceled.
 func (e *engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
-	started := e.state == stateRunning
 	if e.state == stateNew {
 		close(e.done)
 	}
@@ -92,19 +98,24 @@ func (e *engine) Stop(ctx context.Context) error {
 	defer e.abandon()
 
 	select {
+	case <-e.done: // also when ctx has ended
+		return nil
+	default:
+	}
+	select {
 	case <-e.done:
 	case <-ctx.Done():
 		e.abandon()
 		<-e.done
 	}
-	if started && e.broken.Load() {
-		return ctx.Err()
+	if !e.broken.Load() {
+		return nil
 	}
-	return nil
+	return cmp.Or(ctx.Err(), context.Canceled) // it may be another Stop that had no patience
 }
 
 // Done is closed when the processor has stopped, or has ended by itself because the outbox, the event store or the publisher
-// was closed.
+// was closed, or because one of them has ended its goroutine.
 func (e *engine) Done() <-chan struct{} { return e.done }
 
 // Err says why the processor ended by itself; nil while it runs and after Stop.
@@ -127,20 +138,24 @@ func (e *engine) end(err error) {
 
 func (e *engine) run() {
 	defer close(e.done)
-	failures, fruitless := 0, 0
+	defer func() {
+		if e.waiting.Err() == nil {
+			e.end(errors.New("its goroutine has ended in the middle, by runtime.Goexit or a panic in one of its roles or in Topic"))
+		}
+	}()
+	failures, vain := 0, 0 // of the outbox, and of its hints, in a row
 	for e.waiting.Err() == nil {
 		n, err := e.config.Outbox.Claim(e.working, e.hand.room, e.claim)
 		switch {
 		case err != nil:
 			failures++
-			e.outboxFailed("claim", err, failures)
+			e.outboxFailed("claim", err, e.config.Retry.Backoff.Delay(failures))
 		case n == 0:
 			e.claiming.clear()
-			fruitless++
-			failures = e.idle(fruitless, failures)
+			failures, vain = e.idle(failures, vain)
 		default:
 			e.claiming.clear()
-			failures, fruitless = 0, 0
+			failures, vain = 0, 0
 			e.work(n)
 		}
 	}
@@ -160,31 +175,34 @@ func (e *engine) work(n int) {
 	e.handle(ctx, h)
 }
 
-// idle waits for something to claim and returns the number of failures of the outbox in a row.
-func (e *engine) idle(fruitless, failures int) int {
+// idle waits for something to claim. It returns how often in a row the outbox has failed, and has hinted at something.
+func (e *engine) idle(failures, vain int) (int, int) {
 	// An outbox may hint at entries that are in others' hands for as long as they are. That must not make this loop spin.
 	const hints, longest = 3, 10 * time.Millisecond
-	if fruitless > hints {
-		e.pause(min(time.Millisecond<<min(fruitless-hints, 4), longest, e.config.PollInterval))
+	if vain > hints {
+		e.pause(min(time.Millisecond<<min(vain-hints, 4), longest, e.config.PollInterval))
 	}
 	ctx, cancel := context.WithTimeout(e.waiting, e.config.PollInterval)
 	defer cancel()
-	if err := e.config.Outbox.Wait(ctx); err != nil && ctx.Err() == nil {
-		failures++
-		e.outboxFailed("wait for", err, failures)
-		return failures
+	err := e.config.Outbox.Wait(ctx)
+	switch {
+	case err == nil:
+		return 0, vain + 1
+	case ctx.Err() != nil:
+		return 0, 0
 	}
-	return 0
+	failures++ // it is only hints that are missing, so that there is no reason to look less often
+	e.outboxFailed("wait for", err, min(e.config.Retry.Backoff.Delay(failures), e.config.PollInterval))
+	return failures, 0
 }
 
-// outboxFailed deals with an outbox that cannot even be claimed from.
-func (e *engine) outboxFailed(what string, err error, failures int) {
+// outboxFailed deals with an outbox that cannot even be claimed from, or waited for.
+func (e *engine) outboxFailed(what string, err error, delay time.Duration) {
 	switch {
 	case e.working.Err() != nil:
 	case errors.Is(err, es.ErrClosed):
 		e.end(fmt.Errorf("%s entries of the outbox: %w", what, err))
 	default:
-		delay := e.config.Retry.Backoff.Delay(failures)
 		e.claiming.note(fmt.Errorf("%s entries of the outbox: %w", what, err))
 		e.log.Warn("outbox fails", "doing", what, "error", err, "retry_in", delay)
 		e.pause(delay)

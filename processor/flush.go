@@ -209,6 +209,10 @@ func (p *Batch) bury(ctx context.Context, h *hand, items []int, cause error) {
 	park := p.config.AfterDeadLetter == Park
 	n := h.fail(ctx, items, es.Failure{Err: cause, Dead: true, Park: park})
 	p.desk.streams[p.desk.items[items[0]].stream].blocked = park || n < len(items)
+	if n == 0 {
+		return
+	}
+	p.gaveUp(cause)
 	p.passed(h, items)
 	p.counters.dead.Add(int64(n))
 	first := &h.entries[items[0]]

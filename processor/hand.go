@@ -16,14 +16,18 @@ type hand struct {
 	entries []es.Entry // what it has filled
 	keeper  keeper
 
+	// silent says that the outbox has let the moment go by that it has for an answer when the work is broken off. It is asked no more.
+	silent bool
+
 	// Of the last call that answered. Answers are the entries that the outbox has not answered for, and indexes where they stand
 	// in entries. Those that it took back are in taken, and in unsure those that it no longer knew after a call whose outcome
-	// did not get here: it may have taken them back then, or somebody else has them. err is that of the last try.
+	// did not get here: it may have taken them back then, or somebody else has them. err is that of the last try, and tries is how many there were.
 	answers []es.Entry
 	indexes []int
 	taken   []int
 	unsure  []int
 	err     error
+	tries   int
 
 	all []int // a list of all entries
 }
@@ -96,6 +100,7 @@ func (h *hand) answer(
 	h.taken, h.unsure, h.err = h.taken[:0], h.unsure[:0], nil
 	const attempts = 5
 	for attempt := 1; len(h.answers) > 0; attempt++ {
+		h.tries = attempt
 		last := attempt >= attempts || ctx.Err() != nil
 		err := h.call(ctx, call)
 		h.err = err
@@ -131,15 +136,21 @@ func (h *hand) pick(which []int) {
 	}
 }
 
-// call makes a call of the outbox, for a moment also after the end of ctx.
+// call makes a call of the outbox, for a moment also after the end of ctx. An outbox that lets that go by is not called again: who
+// stops has not got a moment for each of many answers.
 func (h *hand) call(ctx context.Context, call func(context.Context, []es.Entry) error) error {
-	if ctx.Err() != nil {
-		const moment = time.Second
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), moment)
-		defer cancel()
+	switch {
+	case ctx.Err() == nil:
+		return call(ctx, h.answers)
+	case h.silent:
+		return context.DeadlineExceeded
 	}
-	return call(ctx, h.answers)
+	const moment = time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moment)
+	defer cancel()
+	err := call(ctx, h.answers)
+	h.silent = ctx.Err() != nil
+	return err
 }
 
 // sort takes out of h.answers what was answered or lost, and returns how many were answered.

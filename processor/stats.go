@@ -3,7 +3,6 @@ package processor
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,10 +72,8 @@ func (e *engine) Health(ctx context.Context) error {
 	case state != stateRunning:
 		return fmt.Errorf("processor %s is not running", e.config.Name)
 	}
-	// A failed message comes again after a delay; when it has not, nor any other, there is nothing left that fails.
-	fresh := e.config.UnhealthyAfter + 2*e.config.Retry.Backoff.Ceiling(math.MaxInt)
 	for _, t := range []*trouble{&e.claiming, &e.moving} {
-		if err := t.lasting(e.config.UnhealthyAfter, fresh); err != nil {
+		if err := t.lasting(e.config.UnhealthyAfter); err != nil {
 			return fmt.Errorf("processor %s: %w", e.config.Name, err)
 		}
 	}
@@ -97,8 +94,17 @@ func (e *engine) Health(ctx context.Context) error {
 	return nil
 }
 
+// gaveUp notes what was given up, unless that was its own fault: who sends what can never succeed makes nobody unhealthy.
+func (e *engine) gaveUp(cause error) {
+	if !es.Permanent(cause) {
+		e.moving.note(cause)
+	}
+}
+
 // trouble remembers since when something fails without a success between.
 type trouble struct {
+	fresh time.Duration // how long a failure counts
+
 	mu    sync.Mutex
 	since time.Time // the first failure
 	until time.Time // and the last
@@ -108,11 +114,11 @@ type trouble struct {
 func (t *trouble) note(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.until = time.Now()
-	if t.last == nil {
-		t.since = t.until
+	now := time.Now()
+	if t.last == nil || now.Sub(t.until) > t.fresh {
+		t.since = now
 	}
-	t.last = err
+	t.until, t.last = now, err
 }
 
 func (t *trouble) clear() {
@@ -122,10 +128,10 @@ func (t *trouble) clear() {
 }
 
 // lasting returns the last error when it has been failing for as long as limit, and the last failure is fresh.
-func (t *trouble) lasting(limit, fresh time.Duration) error {
+func (t *trouble) lasting(limit time.Duration) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.last == nil || time.Since(t.until) > fresh {
+	if t.last == nil || time.Since(t.until) > t.fresh {
 		return nil
 	}
 	if d := time.Since(t.since); d >= limit {

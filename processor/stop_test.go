@@ -3,6 +3,9 @@ package processor_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -288,5 +291,83 @@ func TestHealth(t *testing.T) {
 			time.Sleep(time.Minute)
 			b.ok(p.Health(b.Context()))
 		})
+	})
+}
+
+// TestStopWithoutPatienceDoesNotWaitForAnOutboxThatHangs has a stop whose patience ends while the outbox does not answer. What it
+// cannot give back then comes back after its lease.
+func TestStopWithoutPatienceDoesNotWaitForAnOutboxThatHangs(t *testing.T) {
+	t.Parallel()
+	const streams = 50
+	for name, begin := range map[string]func(c processor.Config) (es.Component, error){
+		"at least once": func(c processor.Config) (es.Component, error) { return processor.NewAtLeastOnce(c) },
+		"batch": func(c processor.Config) (es.Component, error) {
+			return processor.NewBatch(c, processor.Flush{Size: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+				b.publisher.fail = func(m *es.Message) error { return fmt.Errorf("%s: %w", m.Stream, errDown) }
+				b.outbox.fail = func(ctx context.Context, _ []es.Entry, _ es.Failure) error { return hang(ctx) }
+				b.outbox.release = func(ctx context.Context, _ []es.Entry) error { return hang(ctx) }
+				b.outbox.complete = b.outbox.release
+				for i := range streams {
+					b.enqueue(fmt.Sprintf("s-%d/1", i))
+				}
+				p, err := begin(b.config)
+				b.ok(err)
+				b.ok(p.Start(b.Context()))
+				synctest.Wait()
+				ended, cancel := context.WithCancel(b.Context())
+				cancel()
+				began := time.Now()
+				if err := p.Stop(ended); !errors.Is(err, context.Canceled) {
+					b.Errorf("Stop returned %v", err)
+				}
+				if took := time.Since(began); took > 2*time.Second {
+					b.Errorf("stopped after %v; one moment is for all answers that are not taken", took)
+				}
+			})
+		})
+	}
+}
+
+func TestTheStopThatBreaksOffSaysSo(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.slowPublisher()
+		p := b.running(b.config)
+		b.enqueue("a-1/1")
+		synctest.Wait()
+		patient := make(chan error, 1)
+		go func() { patient <- p.Stop(context.Background()) }()
+		synctest.Wait()
+		ended, cancel := context.WithCancel(b.Context())
+		cancel()
+		if err := p.Stop(ended); !errors.Is(err, context.Canceled) {
+			b.Errorf("what was under way was broken off, and Stop returned %v", err)
+		}
+		if err := <-patient; !errors.Is(err, context.Canceled) {
+			b.Errorf("what was under way was broken off by another Stop, and Stop returned %v", err)
+		}
+		b.ok(p.Stop(ended)) // it is stopped already
+	})
+}
+
+// TestAPublisherThatEndsTheGoroutineEndsTheProcessor has a publisher that calls runtime.Goexit, as a test does that fails in it.
+func TestAPublisherThatEndsTheGoroutineEndsTheProcessor(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.publisher.before = func(context.Context, []es.Publication) error { runtime.Goexit(); return nil }
+		p := b.running(b.config)
+		b.enqueue("a-1/1")
+		<-p.Done()
+		if p.Err() == nil || p.Health(b.Context()) == nil {
+			b.Errorf("it does nothing any more: error %v, health %v", p.Err(), p.Health(b.Context()))
+		}
+		b.ok(p.Stop(b.Context()))
+		time.Sleep(time.Minute) // and the lease is over
+		if attempts := b.waiting(); !slices.Equal(attempts, []int{2}) {
+			b.Errorf("entries that wait have attempts %v, want one at its second", attempts)
+		}
 	})
 }

@@ -12,8 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/uuid"
-
 	es "github.com/eventsourcing-go/eventsourcing"
 	"github.com/eventsourcing-go/eventsourcing/middleware"
 	"github.com/eventsourcing-go/eventsourcing/processor"
@@ -55,6 +53,11 @@ func either(number int, c processor.Config) (es.Component, error) {
 	return atLeastOnce(number, c)
 }
 
+// allKinds takes turns among all kinds, so that those beside each other are of different ones.
+func allKinds(number int, c processor.Config) (es.Component, error) {
+	return []func(int, processor.Config) (es.Component, error){atLeastOnce, atMostOnce, batch}[number%3](number, c)
+}
+
 // simulation is a run of processors that come and go, on a world with troubles.
 type simulation struct {
 	*testing.T
@@ -85,6 +88,7 @@ func TestSimulation(t *testing.T) {
 		"at_most_once":  {atMostOnce, (*simulation).checkAtMostOnce, true},
 		"batch":         {batch, (*simulation).checkBatch, false},
 		"either":        {either, (*simulation).checkBatch, false},
+		"all_kinds":     {allKinds, (*simulation).checkAllKinds, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -252,160 +256,4 @@ func (s *simulation) outboxStats() es.OutboxStats {
 		s.Fatal(err)
 	}
 	return stats
-}
-
-// dead returns the dead letters, each of which must be on record.
-func (s *simulation) dead() map[uuid.UUID]bool {
-	recorded := map[uuid.UUID]bool{}
-	for record, err := range es.ReadDeadLetters(s.Context(), s.backend.Events(), "dead") {
-		if err != nil {
-			s.Fatal(err)
-		}
-		recorded[record.Original.ID] = true
-	}
-	dead := map[uuid.UUID]bool{}
-	for letter, err := range s.backend.Outbox().DeadLetters(s.Context()) {
-		if err != nil {
-			s.Fatal(err)
-		}
-		dead[letter.ID] = true
-		if !recorded[letter.ID] {
-			s.Errorf("%s of %s was given up and is not on record", letter.Name, letter.Stream)
-		}
-	}
-	return dead
-}
-
-// counted returns how often each message is stored, and published, having looked at the order of each stream: in the store, and
-// among the first times that each was published.
-func (s *simulation) counted(dead map[uuid.UUID]bool, ordered bool) (stored, published map[uuid.UUID]int) {
-	stored, published = map[uuid.UUID]int{}, map[uuid.UUID]int{}
-	var inStore []*es.Message
-	for m, err := range s.backend.Events().Read(s.Context(), es.Query{Category: "s"}) {
-		if err != nil {
-			s.Fatal(err)
-		}
-		stored[m.ID]++
-		inStore = append(inStore, m)
-	}
-	var firsts []*es.Message
-	for _, m := range s.published {
-		if published[m.ID]++; published[m.ID] == 1 {
-			firsts = append(firsts, m)
-		}
-		if m.Version == 0 || m.Position == 0 {
-			s.Errorf("%s of %s is published without its place", m.Name, m.Stream)
-		}
-	}
-	if ordered {
-		s.inOrder("stored", inStore, dead, func(m *es.Message) string { return m.Stream })
-		s.inOrder("published", firsts, dead, s.lane)
-	}
-	return stored, published
-}
-
-// lane is what keeps its order when it is published. A batch is published in one call, and within a call a publisher keeps the order
-// of a stream in each topic only.
-func (s *simulation) lane(m *es.Message) string {
-	if s.topic == nil || s.kind.whole {
-		return m.Stream
-	}
-	return s.topic(m) + " of " + m.Stream
-}
-
-// inOrder looks whether messages come stream by stream in the order in which they were enqueued. A dead letter has no place: others
-// went on without it.
-func (s *simulation) inOrder(what string, msgs []*es.Message, dead map[uuid.UUID]bool, lane func(*es.Message) string) {
-	number := map[uuid.UUID]int{}
-	for i, m := range s.messages {
-		number[m.ID] = i
-	}
-	last := map[string]int{}
-	for _, m := range msgs {
-		if dead[m.ID] {
-			continue
-		}
-		if n := number[m.ID] + 1; n < last[lane(m)] {
-			s.Errorf("message %d of %s is %s after message %d", n-1, lane(m), what, last[lane(m)]-1)
-		} else {
-			last[lane(m)] = n
-		}
-	}
-}
-
-// checkAtLeastOnce: all is stored once and published, in order, but for what can never be, or was tried often enough.
-func (s *simulation) checkAtLeastOnce() {
-	dead := s.dead()
-	stored, published := s.counted(dead, true)
-	for i, m := range s.messages {
-		want := 1
-		if m.Name == unstorable {
-			want = 0
-		}
-		if stored[m.ID] != want {
-			s.Errorf("message %d is stored %d times, want %d", i, stored[m.ID], want)
-		}
-		if published[m.ID] == 0 && !dead[m.ID] {
-			s.Errorf("message %d is neither published nor a dead letter", i)
-		}
-		if dead[m.ID] && m.Name != unstorable && m.Name != unsendable && s.failures[m.ID] < attempts {
-			s.Errorf("message %d is a dead letter after %d failures", i, s.failures[m.ID])
-		}
-		if s.gentle && published[m.ID] != 1 {
-			s.Errorf("message %d is published %d times, although there were only stops", i, published[m.ID])
-		}
-	}
-}
-
-// checkAtMostOnce: nothing is published twice, and what is dropped is counted unless somebody died.
-func (s *simulation) checkAtMostOnce() {
-	dead := s.dead()
-	if len(dead) != 0 || s.outboxStats().Failures != 0 {
-		s.Errorf("%d dead letters, stats are %+v", len(dead), s.outboxStats())
-	}
-	stored, published := s.counted(dead, s.solo && s.gentle && s.patient)
-	lost := 0
-	for i, m := range s.messages {
-		if stored[m.ID] > 1 || published[m.ID] > 1 {
-			s.Errorf("message %d is stored %d times and published %d times", i, stored[m.ID], published[m.ID])
-		}
-		if published[m.ID] == 0 {
-			lost++
-		}
-	}
-	dropped := int64(0)
-	for _, c := range s.all {
-		p, _ := c.(*processor.AtMostOnce)
-		stats, err := p.Stats(s.Context())
-		if err != nil {
-			s.Fatal(err)
-		}
-		dropped += stats.Dropped
-	}
-	if int64(lost) > dropped {
-		s.Errorf("%d messages are not published, %d are counted as dropped", lost, dropped)
-	}
-	if s.gentle && s.patient && dropped != 0 {
-		s.Errorf("%d messages are dropped, although nothing failed", dropped)
-	}
-}
-
-// checkBatch: all is stored and published, in order, or a dead letter because of an error.
-func (s *simulation) checkBatch() {
-	dead := s.dead()
-	stored, published := s.counted(dead, true)
-	for i, m := range s.messages {
-		if stored[m.ID] > 1 {
-			s.Errorf("message %d is stored %d times", i, stored[m.ID])
-		}
-		if !dead[m.ID] && (stored[m.ID] != 1 || published[m.ID] == 0) {
-			s.Errorf("message %d is no dead letter, stored %d times and published %d times", i, stored[m.ID], published[m.ID])
-		}
-		if dead[m.ID] && !s.blamed[m.ID] {
-			s.Errorf("message %d is a dead letter, and nothing has failed", i)
-		}
-		if s.gentle && published[m.ID] != 1 {
-			s.Errorf("message %d is published %d times, although there were only stops", i, published[m.ID])
-		}
-	}
 }
