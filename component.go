@@ -146,15 +146,22 @@ func (g *Group) watch(c Component) {
 	case <-c.Done():
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.state != groupRunning || g.err != nil {
-			return
+		if g.state == groupRunning {
+			g.ended(c)
 		}
-		g.err = fmt.Errorf("%s: %w", c.Name(), errEnded)
-		if err := c.Err(); err != nil {
-			g.err = fmt.Errorf("%s: %w", c.Name(), err)
-		}
-		close(g.done)
 	}
+}
+
+// ended notes that a component has ended by itself, unless another did before it.
+func (g *Group) ended(c Component) {
+	if g.err != nil {
+		return
+	}
+	g.err = fmt.Errorf("%s: %w", c.Name(), errEnded)
+	if err := c.Err(); err != nil {
+		g.err = fmt.Errorf("%s: %w", c.Name(), err)
+	}
+	close(g.done)
 }
 
 var errEnded = errors.New("ended by itself")
@@ -180,6 +187,13 @@ func (g *Group) Stop(ctx context.Context) error {
 		g.mu.Unlock()
 		return g.awaitStopped(ctx)
 	case groupRunning:
+	}
+	for _, c := range g.components { // what has ended before this may not have been noticed yet
+		select {
+		case <-c.Done():
+			g.ended(c)
+		default:
+		}
 	}
 	g.state = groupStopped
 	ctx, g.breakOff = context.WithCancel(ctx)

@@ -405,3 +405,24 @@ func TestAGroupIsStoppedByAPanic(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupTellsOfAComponentThatEndedRightBeforeItsStop: it need not have been noticed by then.
+func TestGroupTellsOfAComponentThatEndedRightBeforeItsStop(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for range 200 {
+		c := newPart("a", &journal{})
+		g := es.NewGroup("all", c)
+		if err := g.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.err = broken
+		close(c.done)
+		if err := g.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Err(); !errors.Is(err, broken) {
+			t.Fatalf("the group tells %v", err)
+		}
+	}
+}

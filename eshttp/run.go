@@ -169,8 +169,8 @@ func Run(ctx context.Context, c Config) error {
 	graceful, cancel := context.WithTimeout(breaking, c.Grace)
 	defer cancel()
 	drained := s.drain(graceful)
-	ended := group.Err() // by itself, also while the requests were finished
 	stopped := group.Stop(graceful)
+	ended := group.Err() // by itself, also while the requests were finished
 	c.Logger.Info("stopped")
 	return errors.Join(cause, ended, drained, stopped)
 }
