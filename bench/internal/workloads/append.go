@@ -31,7 +31,7 @@ func appendBy64() measure.Workload {
 		},
 		MostAllocations: 2,
 		Floors: []measure.Floor{
-			{Against: bareSlice, Ratio: 0.7, Why: "500 ns on the machine where the bare slice takes 350; the goal is 400 ns"},
+			{Against: bareSlice, Ratio: 0.5, Why: "what is kept at the least; 0.7 is aimed at: 500 ns where the bare slice takes 350"},
 		},
 	}
 }
