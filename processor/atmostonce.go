@@ -67,12 +67,16 @@ func (p *AtMostOnce) move(ctx context.Context, h *hand) {
 	slices.Sort(h.taken) // it may have taken more than one try, and the later one the earlier entries
 	p.desk.lay(h, h.taken)
 	p.giveBack(ctx, h)
-	ctx = p.working // what is completed is nobody else's, whatever becomes of leases
+	p.pass(p.working, h) //nolint:contextcheck // what is completed is nobody else's: the end of leases, which ends ctx, says nothing of it
+	p.desk.sweep()
+}
+
+// pass passes on what was completed.
+func (p *AtMostOnce) pass(ctx context.Context, h *hand) {
 	if p.config.Events != nil {
 		p.append(ctx, h)
 	}
 	p.publish(ctx, h)
-	p.desk.sweep()
 }
 
 // giveBack deals with what the outbox did not say was completed: nobody may publish that on a guess.

@@ -237,3 +237,21 @@ func TestAReplayedMessageThatDiesAgainIsAnotherDeadLetter(t *testing.T) {
 		}
 	})
 }
+
+// TestADeadLetterOfARouteThatIsOnRecordIsDone has a route send a dead letter again whose record it did not get to hear of, with
+// another number of attempts.
+func TestADeadLetterOfARouteThatIsOnRecordIsDone(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		letter := es.NewMessage("dead", es.DeadLetterName, []byte(`{"attempts":1}`))
+		_, err := b.backend.Events().Append(b.Context(), es.AppendTo("dead", es.Any, letter))
+		b.ok(err)
+		again := letter.Clone()
+		again.Data = []byte(`{"attempts":2}`)
+		b.ok(b.outbox.Enqueue(b.Context(), again))
+		b.start(b.config)
+		synctest.Wait()
+		if n := len(b.dead()); n != 1 || b.stats().Dead != 0 || b.stats().Depth != 0 {
+			b.Errorf("%d dead letters are on record, the outbox has %+v, want the one that was there", n, b.stats())
+		}
+	})
+}

@@ -21,7 +21,8 @@ type hand struct {
 
 	// Of the last call that answered. Answers are the entries that the outbox has not answered for, and indexes where they stand
 	// in entries. Those that it took back are in taken, and in unsure those that it no longer knew after a call whose outcome
-	// did not get here: it may have taken them back then, or somebody else has them. err is that of the last try, and tries is how many there were.
+	// did not get here: it may have taken them back then, or somebody else has them. err is that of the last try, and tries is how
+	// many there were.
 	answers []es.Entry
 	indexes []int
 	taken   []int
