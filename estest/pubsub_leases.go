@@ -3,6 +3,7 @@ package estest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
@@ -13,8 +14,10 @@ func pubsubLeaseLines() []Line[Harness[PubSub]] {
 		pubsubLine("P2/order_kept_after_lease_end", pubsubOrderAfterLeaseEnd),
 		pubsubLine("P3/lease_end_raises_the_attempt", pubsubLeaseEnd),
 		pubsubLine("P3/stale_answer_is_lease_lost", pubsubStaleAnswer),
+		pubsubLine("P3/late_answer_of_an_old_owner_moves_nothing", pubsubOldOwner),
 		pubsubLine("P3/extend_keeps_the_delivery", pubsubExtend),
 		pubsubLine("P3/attempts_survive_a_restart", pubsubAttemptsSurvive),
+		pubsubLine("P3/first_survives_a_restart", pubsubFirstSurvives),
 		pubsubLine("P7/message_that_kills_comes_alone", pubsubKiller),
 	}
 }
@@ -98,6 +101,40 @@ func pubsubStaleAnswer(p *pubsubTest) {
 	}
 }
 
+// pubsubOldOwner has one handle leave messages to the end of their leases, and answer them when another has got some of them. There
+// are many ordering keys, so that a member of its own gets some of those that the first one had.
+func pubsubOldOwner(p *pubsubTest) {
+	p.needs(p.h.Groups, "groups")
+	p.needs(p.h.Handles, "several handles to one storage")
+	first, second := p.open(), p.open()
+	old := p.subscribe(first, es.SubscribeOptions{Group: "g", Lease: 4 * pubsubShortLease})
+	var texts []string
+	for key := 'a'; key <= 'z'; key++ {
+		texts = append(texts, string(key)+"1")
+	}
+	p.publish(first, p.messages(texts...)...)
+	had := map[string]es.Delivery{}
+	for len(had) < len(texts) {
+		for _, d := range p.batch(old, len(texts)) {
+			had[pubsubText(d)] = d
+		}
+	}
+	heir := p.subscribe(second, es.SubscribeOptions{Group: "g"})
+	inherited := p.batch(heir, len(texts))
+	for _, d := range inherited {
+		late := []es.Delivery{had[pubsubText(d)]}
+		p.wantLeaseLost("Ack of an old owner", old.Ack(p.ctx, late), 1)
+		p.wantLeaseLost("Nack of an old owner", old.Nack(p.ctx, late, 0), 1)
+	}
+	p.closeSub(old)
+	p.release(heir, inherited...)
+	got := pubsubTexts(p.consume(heir, len(texts)))
+	slices.Sort(got)
+	if !slices.Equal(got, texts) {
+		p.Fatalf("when the old owner's answers were turned down, the heir received %v, want %v", got, texts)
+	}
+}
+
 // pubsubExtend holds a message for longer than its lease. Time passes by the retries of another message, in steps of a
 // quarter of a lease. A machine that stands still for the rest of the lease proves nothing, so that it is tried again.
 func pubsubExtend(p *pubsubTest) {
@@ -166,6 +203,28 @@ func pubsubAttemptsSurvive(p *pubsubTest) {
 	p.want(ds, "a1")
 	if ds[0].Attempt < 3 {
 		p.Errorf("nacked twice before the crash, it came as attempt %d", ds[0].Attempt)
+	}
+}
+
+// pubsubFirstSurvives compares when a message was handed out first, before and after its receiver died.
+func pubsubFirstSurvives(p *pubsubTest) {
+	p.needs(p.h.Durable, "durability")
+	p.needs(p.h.Groups, "groups")
+	ps := p.open()
+	opts := es.SubscribeOptions{Group: "g", Lease: pubsubShortLease}
+	sub := p.subscribe(ps, opts)
+	p.publish(ps, p.messages("a1")...)
+	ds := p.batch(sub, 1)
+	first := ds[0].First
+	p.nack(sub, 0, ds...)
+	for range 2 {
+		ps = p.crash(ps)
+		sub = p.subscribe(ps, opts)
+		ds = p.batch(sub, 1)
+		p.want(ds, "a1")
+		if !ds[0].First.Equal(first) {
+			p.Fatalf("after a crash it came first at %v, and before at %v", ds[0].First, first)
+		}
 	}
 }
 

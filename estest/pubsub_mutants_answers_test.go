@@ -2,7 +2,9 @@ package estest_test
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
@@ -98,6 +100,8 @@ func pubsubAnswerMutants() []pubsubMutant {
 		{"P3/lease_end_raises_the_attempt", "ends it early", breakage{options: func(opts *es.SubscribeOptions) { opts.Lease /= 3 }}},
 		{"P3/lease_end_raises_the_attempt", "has no leases", breakage{options: func(opts *es.SubscribeOptions) { opts.Lease = time.Hour }}},
 		{"P3/stale_answer_is_lease_lost", "takes an answer after the lease", breakage{answerError: swallow}},
+		{"P3/late_answer_of_an_old_owner_moves_nothing", "takes an answer after the lease", breakage{answerError: swallow}},
+		{"P3/late_answer_of_an_old_owner_moves_nothing", "turns it down and moves on", movesOn()},
 		{"P3/extend_keeps_the_delivery", "moves the deadline and not the lease", breakage{
 			extend: func(_ context.Context, _ *brokenSubscription, ds []es.Delivery) error {
 				for i := range ds {
@@ -107,6 +111,11 @@ func pubsubAnswerMutants() []pubsubMutant {
 			},
 		}},
 		{"P3/attempts_survive_a_restart", "does not count", breakage{durable: true, receive: received(firstAttempt)}},
+		{"P3/first_survives_a_restart", "dates each delivery", breakage{durable: true, receive: received(func(ds []es.Delivery) {
+			for i := range ds {
+				ds[i].First = ds[i].First.Add(time.Duration(ds[i].Attempt) * time.Millisecond)
+			}
+		})}},
 		{"P7/message_that_kills_comes_alone", "gives those beside it too", breakage{
 			receive: func(ctx context.Context, s *brokenSubscription, dst []es.Delivery) (int, error) {
 				n, err := s.sub.Receive(ctx, dst)
@@ -126,5 +135,33 @@ func pubsubAnswerMutants() []pubsubMutant {
 			},
 		}},
 		{"P7/message_that_kills_comes_alone", "does not count", breakage{receive: received(firstAttempt)}},
+	}
+}
+
+// movesOn says of an acknowledgement that came too late that it is lost, and does not give the message to anybody any more.
+func movesOn() breakage {
+	var late sync.Map // by ID
+	return breakage{
+		ack: func(ctx context.Context, s *brokenSubscription, ds []es.Delivery) error {
+			err := s.sub.Ack(ctx, ds)
+			for i, d := range ds {
+				if errors.Is(es.Of(err, i), es.ErrLeaseLost) {
+					late.Store(d.ID, nil)
+				}
+			}
+			return err
+		},
+		receive: func(ctx context.Context, s *brokenSubscription, dst []es.Delivery) (int, error) {
+			for {
+				n, err := s.sub.Receive(ctx, dst)
+				left := slices.DeleteFunc(dst[:n], func(d es.Delivery) bool {
+					_, acked := late.Load(d.ID)
+					return acked && s.sub.Ack(ctx, []es.Delivery{d}) == nil
+				})
+				if len(left) > 0 || err != nil {
+					return len(left), err
+				}
+			}
+		},
 	}
 }

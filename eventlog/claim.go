@@ -85,17 +85,22 @@ func (g *group) claiming(candidates []candidate) (es.Commit, error) {
 	}
 	g.head = head
 	commit.Writes = append(commit.Writes, es.Write{
-		Model: g.keys.model, Key: g.keys.member(g.member), Data: appendCovered(nil, head, covered),
+		Model: g.keys.model, Key: g.memberDoc, Data: appendCovered(nil, head, covered),
 	})
 	return commit, nil
 }
 
 // candidates looks for partitions that nobody has. Members begin to look at different places, so as not to be in each other's way.
 func (g *group) candidates(ctx context.Context, self string, want int, o others) ([]candidate, error) {
-	docs, err := g.log.models.Load(ctx, g.keys.model, g.keys.partitions(g.partitions)...)
+	docs, err := g.log.models.Load(ctx, g.keys.model, append(g.keys.partitions(g.partitions), g.keys.group())...)
 	if err != nil {
 		return nil, fmt.Errorf("load the partitions: %w", err)
 	}
+	last := len(docs) - 1
+	if same, err := g.follow(docs[last]); err != nil || !same {
+		return nil, err
+	}
+	docs = docs[:last]
 	begin := fnv.New32a()
 	_, _ = begin.Write([]byte(self))
 	var found []candidate
@@ -111,7 +116,7 @@ func (g *group) candidates(ctx context.Context, self string, want int, o others)
 		if mine {
 			continue
 		}
-		r, free, err := g.examine(ctx, n, docs[n], o, owners)
+		r, free, err := g.examine(ctx, n, docs[n], self, o, owners)
 		if err != nil {
 			return nil, err
 		}
@@ -122,8 +127,38 @@ func (g *group) candidates(ctx context.Context, self string, want int, o others)
 	return found, nil
 }
 
+// follow tells whether the group is still what this member knows it to be. A group that was reset while the lease of the member was
+// over is taken as it is now, at the next look.
+func (g *group) follow(doc es.Document) (bool, error) {
+	if doc.Revision == 0 {
+		return false, fmt.Errorf("the group was dropped: %w", es.ErrNotFound)
+	}
+	d, err := decodeGroup(doc.Data)
+	if err != nil {
+		return false, err
+	}
+	if err := g.sameKey(d); err != nil {
+		return false, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case d.Partitions == g.partitions && d.Incarnation == g.incarnation && d.Start == g.start:
+		return true, nil
+	case len(g.owned) > 0: // nobody could reset the group unless the lease was over
+		g.surrender = g.lease
+		g.loseLease()
+	default:
+		g.accept(d)
+	}
+	g.lookAgain()
+	return false, nil
+}
+
 // examine tells what the document of a partition says, and whether the partition is free.
-func (g *group) examine(ctx context.Context, n int, doc es.Document, o others, owners map[string]bool) (record, bool, error) {
+func (g *group) examine(
+	ctx context.Context, n int, doc es.Document, self string, o others, owners map[string]bool,
+) (record, bool, error) {
 	if doc.Revision == 0 {
 		return record{}, false, fmt.Errorf("partition %d has no document; the group was dropped: %w", n, es.ErrNotFound)
 	}
@@ -144,6 +179,8 @@ func (g *group) examine(ctx context.Context, n int, doc es.Document, o others, o
 		return r, false, g.foreign(ctx, r)
 	case r.owner == "":
 		return r, true, nil
+	case r.owner == self: // it is not: a commit that was broken off has arrived late, over what another owner wrote
+		return r, !o.owned[n], nil
 	}
 	alive, known := owners[r.owner]
 	if !known {
@@ -181,7 +218,7 @@ func (g *group) candidate(n int, doc es.Document, r record, self string) candida
 	r.epoch++
 	return candidate{
 		part: &partition{
-			id: n, doc: g.keys.partition(n), epoch: r.epoch, scanned: r.high, stored: r.high, pending: r.open,
+			id: n, doc: g.keys.partition(n), epoch: r.epoch, scanned: r.high, pending: r.open,
 			loading: len(r.open) > 0, high: r.high,
 		},
 		doc: doc, data: r.encode(),

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+
+	es "github.com/eventsourcing-go/eventsourcing"
 )
 
 // record is the document of a partition: what its group has handled, and who owns it.
@@ -226,6 +228,23 @@ type groupDocument struct {
 	Start int64 `json:"start"`
 	// Only is what the subscription that began the group was restricted to; see [Log.Only].
 	Only []storedCriterion `json:"only,omitempty"`
+	// Key is what the messages are ordered by, as far as that can be told; empty until somebody subscribes after a reset.
+	Key orderedBy `json:"key,omitempty"`
+}
+
+// orderedBy is a kind of ordering key.
+type orderedBy string
+
+const (
+	byStream   orderedBy = "stream"
+	byFunction orderedBy = "function" // one cannot be told from another
+)
+
+func orderOf(key func(*es.Message) string) orderedBy {
+	if key == nil {
+		return byStream
+	}
+	return byFunction
 }
 
 const groupFormat = 1

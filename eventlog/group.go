@@ -44,6 +44,7 @@ type group struct {
 	failed    bool     // to look around, or to join, did not succeed
 	surrender es.Lease // a lease that the member gave up, and that is still to be ended
 	member    string   // the ID of this member; empty when it has to join anew
+	memberDoc string   // the key of its document
 	head      []byte   // of its document
 	owned     []*partition
 	byID      []*partition // by number; nil where somebody else owns it
@@ -59,9 +60,9 @@ type group struct {
 	receivers []*receiver
 	running   *round // the commit that is under way
 	next      *round // what waits for the next one
-	buffer    []byte // for documents
-	covered   int64  // what the member's document says
-	flushAt   int64  // when what has no hurry is written; never when there is nothing
+	buffers   buffers
+	covered   int64 // what the member's document says
+	flushAt   int64 // when what has no hurry is written; never when there is nothing
 
 	keeperAt   int64         // when the keeper wakes by itself
 	keeperWake chan struct{} // has room for one signal
@@ -86,6 +87,12 @@ func newGroup(l *Log, topic, name string, o subscribeOptions) *group {
 		g.keys = keysOf(l.config.Model, topic, name)
 	}
 	return g
+}
+
+// accept takes what the store says of the group. The member has no partitions meanwhile.
+func (g *group) accept(d groupDocument) {
+	g.incarnation, g.partitions, g.start = d.Incarnation, d.Partitions, d.Start
+	g.byID = make([]*partition, d.Partitions)
 }
 
 // shared tells whether the group has state in the store.

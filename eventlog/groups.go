@@ -263,8 +263,9 @@ func (l *Log) DropGroup(ctx context.Context, topic, group string) error {
 }
 
 // ResetGroup makes a group begin anew at another place, with its messages and attempts forgotten: to handle history again, to pass
-// over something, or to go on after the store was restored. It is cut into as many partitions as [Config].Partitions says. It is
-// [es.ErrNotFound] when there is no such group, and [es.ErrInvalid] while it has members.
+// over something, or to go on after the store was restored. It is cut into as many partitions as [Config].Partitions says, and may
+// be given another ordering key by who subscribes next. It is [es.ErrNotFound] when there is no such group, and [es.ErrInvalid]
+// while it has members.
 func (l *Log) ResetGroup(ctx context.Context, topic, group string, start es.Start) error {
 	if err := validateStart(start); err != nil {
 		return fmt.Errorf("reset group %q of topic %q: %w", group, topic, err)
@@ -276,6 +277,7 @@ func (l *Log) ResetGroup(ctx context.Context, topic, group string, start es.Star
 	return l.change(ctx, topic, group, func(s groupState) ([]es.Write, error) {
 		before := s.info.Partitions
 		s.info.Incarnation, s.info.Start, s.info.Partitions = at.Incarnation, at.Position, l.config.Partitions
+		s.info.Key = "" // who subscribes next says it
 		writes, err := beginning(s.keys, s.info)
 		if err != nil {
 			return nil, err

@@ -98,7 +98,7 @@ func (g *group) renew() {
 		g.lease = renewed
 		g.renewAt = later(now, ttl/3)
 	case errors.Is(err, es.ErrLeaseLost), errors.Is(err, es.ErrClosed):
-		_ = g.judge(g.ctx, err)
+		_ = g.judge(g.ctx, lease, err)
 	default:
 		g.log.config.Logger.Warn("lease of a member of a group could not be renewed; trying again",
 			"topic", g.topic, "group", g.name, "error", err)
@@ -145,6 +145,10 @@ func (g *group) flush() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.flushAt = never
+	if g.running != nil { // the keeper does not wait for it: there is a lease to renew
+		g.flushSoon(g.clock())
+		return
+	}
 	if err := g.persist(g.ctx, &call{}); err != nil && g.ctx.Err() == nil {
 		g.log.config.Logger.Warn("state of a group could not be written; trying again",
 			"topic", g.topic, "group", g.name, "error", err)
@@ -157,12 +161,11 @@ func (g *group) open(ctx context.Context, start es.Start) error {
 	if !g.shared() {
 		return g.openAlone(ctx, start)
 	}
-	doc, err := g.log.ensure(ctx, g.keys, g.topic, g.name, start, g.only)
+	doc, err := g.ensure(ctx, start)
 	if err != nil {
 		return err
 	}
-	g.incarnation, g.partitions, g.start = doc.Incarnation, doc.Partitions, doc.Start
-	g.byID = make([]*partition, g.partitions)
+	g.accept(doc)
 	if err := g.rebalance(ctx); err != nil {
 		g.giveUp(ctx)
 		return err
@@ -193,11 +196,13 @@ func (g *group) run() {
 // giveUp ends a membership that came to nothing.
 func (g *group) giveUp(ctx context.Context) {
 	g.mu.Lock()
-	lease := g.lease
 	g.dropAll()
+	leases := [...]es.Lease{g.lease, g.surrender}
 	g.mu.Unlock()
-	if lease.Name != "" {
-		_ = g.log.leases.Release(context.WithoutCancel(ctx), lease) // it ends by itself, too
+	for _, lease := range leases {
+		if lease.Name != "" {
+			_ = g.log.leases.Release(context.WithoutCancel(ctx), lease) // it ends by itself, too
+		}
 	}
 }
 
@@ -209,17 +214,18 @@ func (g *group) end(ctx context.Context) error {
 	g.work.Wait()
 	g.calls.Wait()
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if !g.shared() || g.member == "" || g.err != nil {
-		g.dropAll()
+		g.mu.Unlock()
+		g.giveUp(ctx)
 		return nil
 	}
+	defer g.mu.Unlock()
 	lease := g.lease
 	commit := es.Commit{Fence: &lease}
 	for _, p := range g.owned {
 		commit.Writes = append(commit.Writes, es.Write{Model: g.keys.model, Key: p.doc, Data: g.appendRecord(nil, p, "")})
 	}
-	commit.Writes = append(commit.Writes, es.Write{Model: g.keys.model, Key: g.keys.member(g.member), Delete: true})
+	commit.Writes = append(commit.Writes, es.Write{Model: g.keys.model, Key: g.memberDoc, Delete: true})
 	g.dropAll()
 	g.mu.Unlock()
 	err := g.log.models.Commit(ctx, commit)

@@ -11,9 +11,9 @@ func (s *subscription) Lag(ctx context.Context) (es.Lag, error) {
 	g := s.group
 	g.mu.Lock()
 	closed, failed := s.closed, g.err
-	mark := int64(never)
+	mark := es.Checkpoint{Incarnation: g.incarnation, Position: never}
 	for _, p := range g.owned {
-		mark = min(mark, p.mark())
+		mark.Position = min(mark.Position, p.mark())
 	}
 	whole := len(g.owned) == g.partitions
 	g.mu.Unlock()
@@ -26,7 +26,7 @@ func (s *subscription) Lag(ctx context.Context) (es.Lag, error) {
 		info, err := g.log.Group(ctx, g.topic, g.name)
 		return info.Lag, err
 	}
-	return g.log.lag(ctx, g.topic, es.Checkpoint{Incarnation: g.incarnation, Position: mark}, g.only)
+	return g.log.lag(ctx, g.topic, mark, g.only)
 }
 
 // lag tells how far a low-water mark is behind the head.

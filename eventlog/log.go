@@ -81,7 +81,11 @@ type subscribeOptions struct {
 
 // Subscribe opens a subscription to the streams of a category; see [es.Subscriber]. A position to start at that the store has not
 // given out, and a group that belongs to another incarnation of the store, is a [*es.CheckpointError]. All subscriptions of a group
-// must have the same Key, for as long as the group lives: it says which partition a message is in.
+// must have the same Key, for as long as the group lives: it says which partition a message is in, and members that disagree lose
+// messages. That some have a Key and others have none is [es.ErrInvalid]; two functions cannot be told apart.
+//
+// A member has its share of the partitions for as long as it has a subscription, also when nobody receives from it: what is not to
+// receive for a while should be closed, so that others get its messages.
 func (l *Log) Subscribe(ctx context.Context, topic string, opts es.SubscribeOptions) (es.Subscription, error) {
 	return l.subscribe(ctx, topic, subscribeOptions{SubscribeOptions: opts})
 }
@@ -170,8 +174,11 @@ func (l *Log) attach(ctx context.Context, g *group, o subscribeOptions) (es.Subs
 	l.mu.Lock()
 	g.mu.Lock()
 	closed, ending := l.closed, g.ending
-	differs := g.shared() && !sameCriteria(g.only, o.only)
-	if closed || ending || differs {
+	var differs error
+	if g.shared() && !ending {
+		differs = g.sameOptions(o)
+	}
+	if closed || ending || differs != nil {
 		first := !ending && len(g.subs) == 0
 		if first {
 			g.ending = true
@@ -185,9 +192,8 @@ func (l *Log) attach(ctx context.Context, g *group, o subscribeOptions) (es.Subs
 		switch {
 		case closed:
 			return nil, es.ErrClosed
-		case differs && !ending:
-			return nil, fmt.Errorf("subscribe to %q: %w", g.topic, es.Invalidf("view",
-				"restricts group %q to other messages than its other subscriptions here; they have to be the same", g.name))
+		case differs != nil:
+			return nil, fmt.Errorf("subscribe to %q: %w", g.topic, differs)
 		}
 		return nil, nil //nolint:nilnil // the caller tries again
 	}
@@ -199,10 +205,18 @@ func (l *Log) attach(ctx context.Context, g *group, o subscribeOptions) (es.Subs
 	return s, nil
 }
 
-func sameCriteria(a, b []es.Criterion) bool {
-	return slices.EqualFunc(a, b, func(a, b es.Criterion) bool {
+// sameOptions is an error when a subscription takes other messages than those that the group has here, or orders them by another key.
+func (g *group) sameOptions(o subscribeOptions) error {
+	same := slices.EqualFunc(g.only, o.only, func(a, b es.Criterion) bool {
 		return slices.Equal(a.Names, b.Names) && slices.Equal(a.Tags, b.Tags)
 	})
+	if !same {
+		return es.Invalidf("view", "restricts group %q to other messages than its other subscriptions here; they have to be the same", g.name)
+	}
+	if orderOf(o.Key) != orderOf(g.keyOf) {
+		return es.Invalidf("key", "orders group %q by something else than its other subscriptions here; they have to be the same", g.name)
+	}
+	return nil
 }
 
 // remove forgets a group that has ended.

@@ -31,7 +31,7 @@ func (g *group) join(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.member, g.lease, g.head, g.covered = id, lease, head, -1
+	g.member, g.memberDoc, g.lease, g.head, g.covered = id, g.keys.member(id), lease, head, -1
 	g.renewAt = later(g.clock(), g.log.config.Lease/3)
 	return nil
 }
@@ -185,6 +185,9 @@ func (g *group) aim(share int) int {
 func (g *group) giveAway(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.canGiveAway() { // and then nobody waits for a commit, while there is a lease to renew
+		return nil
+	}
 	for g.running != nil { // what it writes must not come after this
 		running := g.running
 		g.mu.Unlock()
@@ -258,7 +261,7 @@ func (g *group) memberWrite() es.Write {
 		covered = 0
 	}
 	g.covered = covered
-	return es.Write{Model: g.keys.model, Key: g.keys.member(g.member), Data: appendCovered(nil, g.head, covered)}
+	return es.Write{Model: g.keys.model, Key: g.memberDoc, Data: appendCovered(nil, g.head, covered)}
 }
 
 // bury removes the documents of members that have died. What they owned is told by the documents of the partitions.

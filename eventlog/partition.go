@@ -19,7 +19,6 @@ type partition struct {
 	leaving bool    // it is to be given away, and hands out nothing any more
 	gone    bool    // it belongs to somebody else
 	dirty   bool    // its document has to be written
-	stored  int64   // what its document says of high
 }
 
 // handled is the position up to which everything is in open or handled, and nothing of what is in open beyond it has been handed
@@ -87,7 +86,6 @@ func (g *group) appendRecord(to []byte, p *partition, owner string) []byte {
 			w.put(g.entry(q))
 		}
 	}
-	p.stored = r.high
 	return w.end()
 }
 

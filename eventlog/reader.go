@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
@@ -190,9 +192,9 @@ func (g *group) distribute(m *es.Message) {
 // load fetches what a partition has open that was taken over. What is not there any more, because it was truncated or deleted,
 // is handled. It unlocks.
 func (g *group) load(p *partition) error {
-	pending, high := p.pending, p.scanned
+	pending, high, incarnation := p.pending, p.scanned, g.incarnation
 	g.mu.Unlock()
-	found, err := g.fetch(pending)
+	found, err := g.fetch(pending, incarnation)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil || p.gone {
@@ -217,7 +219,7 @@ func (g *group) load(p *partition) error {
 const apart = 512
 
 // fetch reads open messages; nil stands for those that are not there.
-func (g *group) fetch(open []entry) ([]*es.Message, error) {
+func (g *group) fetch(open []entry, incarnation uuid.UUID) ([]*es.Message, error) {
 	found := make([]*es.Message, len(open))
 	for begin := 0; begin < len(open); {
 		end := begin + 1
@@ -225,7 +227,7 @@ func (g *group) fetch(open []entry) ([]*es.Message, error) {
 			end++
 		}
 		query := es.Query{
-			Category: g.topic, After: open[begin].position - 1, UpTo: open[end-1].position, Incarnation: g.incarnation,
+			Category: g.topic, After: open[begin].position - 1, UpTo: open[end-1].position, Incarnation: incarnation,
 		}
 		at := begin
 		for m, err := range g.log.events.Read(g.ctx, query) {

@@ -107,7 +107,7 @@ func (g *group) lead(ctx context.Context) {
 			p.dirty = true
 		}
 		g.covered = -1 // it is not known
-		err = g.judge(ctx, err)
+		err = g.judge(ctx, *commit.Fence, err)
 	}
 	for _, c := range r.calls {
 		g.settle(c, err)
@@ -118,10 +118,13 @@ func (g *group) lead(ctx context.Context) {
 	g.serveReader()
 }
 
-// judge decides what a failed commit means for the group.
-func (g *group) judge(ctx context.Context, err error) error {
+// judge decides what a failed commit under a lease means for the group.
+func (g *group) judge(ctx context.Context, under es.Lease, err error) error {
 	switch {
 	case errors.Is(err, es.ErrLeaseLost):
+		if under.Name != g.lease.Name { // that is known already, and the member has another
+			break
+		}
 		g.log.config.Logger.Warn("lease of a member of a group was lost; it joins anew",
 			"topic", g.topic, "group", g.name, "member", g.member)
 		g.loseLease()
@@ -140,40 +143,41 @@ func (g *group) loseLease() {
 	g.wakeKeeper()
 }
 
-// changes gathers what has to be written. The buffers are those of the group, because there is one round at a time.
+// buffers are what a commit is made of. They are used again, because there is one round at a time, and a store keeps nothing of
+// what it was given.
+type buffers struct {
+	fence   es.Lease
+	written []*partition
+	writes  []es.Write
+	data    []byte
+}
+
+// changes gathers what has to be written.
 func (g *group) changes() (es.Commit, []*partition) {
 	if g.member == "" {
 		return es.Commit{}, nil
 	}
-	lease := g.lease
-	commit := es.Commit{Fence: &lease}
-	var written []*partition
+	b := &g.buffers
+	b.fence, b.written, b.writes, b.data = g.lease, b.written[:0], b.writes[:0], b.data[:0]
 	covered := int64(never)
-	type part struct{ begin, end int }
-	var parts []part
-	to := g.buffer[:0]
 	for _, p := range g.owned {
 		if p.dirty {
-			begin := len(to)
-			to = g.appendRecord(to, p, g.member)
-			parts = append(parts, part{begin, len(to)})
+			begin := len(b.data)
+			b.data = g.appendRecord(b.data, p, g.member)
+			b.writes = append(b.writes, es.Write{Model: g.keys.model, Key: p.doc, Data: b.data[begin:]}) // also where it moves later
+			b.written = append(b.written, p)
 			p.dirty = false
-			written = append(written, p)
 		}
 		covered = min(covered, p.handled())
 	}
-	for i, p := range written {
-		commit.Writes = append(commit.Writes, es.Write{Model: g.keys.model, Key: p.doc, Data: to[parts[i].begin:parts[i].end]})
-	}
 	if covered != never && covered != g.covered {
-		begin := len(to)
-		to = appendCovered(to, g.head, covered)
-		commit.Writes = append(commit.Writes, es.Write{Model: g.keys.model, Key: g.keys.member(g.member), Data: to[begin:]})
+		begin := len(b.data)
+		b.data = appendCovered(b.data, g.head, covered)
+		b.writes = append(b.writes, es.Write{Model: g.keys.model, Key: g.memberDoc, Data: b.data[begin:]})
 		g.covered = covered
 	}
 	g.flushAt = never
-	g.buffer = to
-	return commit, written
+	return es.Commit{Fence: &b.fence, Writes: b.writes}, b.written
 }
 
 // settle gives the parcels of a call the state that the outcome of its commit leaves them in.

@@ -81,48 +81,94 @@ func (l *Log) before(ctx context.Context, topic string, head es.Checkpoint, t ti
 	return at, nil
 }
 
-// ensure returns the document of a group, and writes it, with those of its partitions, when the group is new.
-func (l *Log) ensure(ctx context.Context, keys groupKeys, topic, name string, start es.Start, only []es.Criterion) (groupDocument, error) {
+// ensure returns the document of the group, and writes it, with those of its partitions, when the group is new.
+func (g *group) ensure(ctx context.Context, start es.Start) (groupDocument, error) {
 	for {
-		docs, err := l.models.Load(ctx, keys.model, keys.group())
+		docs, err := g.log.models.Load(ctx, g.keys.model, g.keys.group())
 		if err != nil {
-			return groupDocument{}, fmt.Errorf("load group %q: %w", name, err)
+			return groupDocument{}, fmt.Errorf("load group %q: %w", g.name, err)
 		}
+		var d groupDocument
+		var writes []es.Write
 		if docs[0].Revision != 0 {
-			d, err := decodeGroup(docs[0].Data)
-			if err != nil {
+			if d, writes, err = g.resume(ctx, docs[0]); err != nil || len(writes) == 0 {
 				return d, err
 			}
-			return d, l.check(ctx, es.Checkpoint{Incarnation: d.Incarnation, Position: d.Start})
-		}
-		at, err := l.resolve(ctx, topic, start)
-		if err != nil {
-			return groupDocument{}, err
-		}
-		d := groupDocument{
-			Format: groupFormat, Topic: topic, Group: name, Partitions: l.config.Partitions,
-			Incarnation: at.Incarnation, Start: at.Position, Only: stored(only),
-		}
-		writes, err := beginning(keys, d)
-		if err != nil {
+		} else if d, writes, err = g.begin(ctx, start); err != nil {
 			return d, err
 		}
-		switch err := l.models.Commit(ctx, es.Commit{Writes: writes}); {
+		switch err := g.log.models.Commit(ctx, es.Commit{Writes: writes}); {
 		case err == nil:
 			return d, nil
 		case !errors.Is(err, es.ErrConflict): // with one, somebody else has begun it
-			return d, fmt.Errorf("write the start of group %q: %w", name, err)
+			return d, fmt.Errorf("write the start of group %q: %w", g.name, err)
 		}
 	}
 }
 
-// beginning is what is written of a group that is new.
-func beginning(keys groupKeys, d groupDocument) ([]es.Write, error) {
+// resume returns the document of a group that is there, and what is to be written before it is: by which key it is ordered, when
+// nobody has said so since it was reset.
+func (g *group) resume(ctx context.Context, doc es.Document) (groupDocument, []es.Write, error) {
+	d, err := decodeGroup(doc.Data)
+	if err != nil {
+		return d, nil, err
+	}
+	if err := g.log.check(ctx, es.Checkpoint{Incarnation: d.Incarnation, Position: d.Start}); err != nil {
+		return d, nil, err
+	}
+	if d.Key != "" {
+		return d, nil, g.sameKey(d)
+	}
+	d.Key = orderOf(g.keyOf)
+	write, err := d.write(g.keys, es.Exactly(doc.Revision))
+	return d, []es.Write{write}, err
+}
+
+// sameKey is an error when the group is ordered by another key: its members would disagree about the partition of a message, and
+// each leave it to the other.
+func (g *group) sameKey(d groupDocument) error {
+	switch mine := orderOf(g.keyOf); {
+	case d.Key == "" || d.Key == mine:
+		return nil
+	case mine == byStream:
+		return es.Invalidf("key", "is that of the stream, and group %q was begun with a function; "+
+			"all its subscriptions take the same, until it is reset", g.name)
+	default:
+		return es.Invalidf("key", "is a function, and group %q was begun with the key of the stream; "+
+			"all its subscriptions take the same, until it is reset", g.name)
+	}
+}
+
+// begin returns the document of a group that is new, and what is to be written.
+func (g *group) begin(ctx context.Context, start es.Start) (groupDocument, []es.Write, error) {
+	at, err := g.log.resolve(ctx, g.topic, start)
+	if err != nil {
+		return groupDocument{}, nil, err
+	}
+	d := groupDocument{
+		Format: groupFormat, Topic: g.topic, Group: g.name, Partitions: g.log.config.Partitions,
+		Incarnation: at.Incarnation, Start: at.Position, Only: stored(g.only), Key: orderOf(g.keyOf),
+	}
+	writes, err := beginning(g.keys, d)
+	return d, writes, err
+}
+
+// write writes the document of a group.
+func (d groupDocument) write(keys groupKeys, expect es.Expectation) (es.Write, error) {
 	data, err := json.Marshal(d)
 	if err != nil {
-		return nil, fmt.Errorf("encode the document of group %q: %w", d.Group, err)
+		return es.Write{}, fmt.Errorf("encode the document of group %q: %w", d.Group, err)
 	}
-	writes := []es.Write{{Model: keys.model, Key: keys.group(), Data: data, Expect: es.NoStream}}
+	return es.Write{Model: keys.model, Key: keys.group(), Data: data, Expect: expect}, nil
+}
+
+// beginning is what is written of a group that is new.
+func beginning(keys groupKeys, d groupDocument) ([]es.Write, error) {
+	write, err := d.write(keys, es.NoStream)
+	if err != nil {
+		return nil, err
+	}
+	writes := []es.Write{write}
 	r := record{incarnation: d.Incarnation, high: d.Start}
 	for _, key := range keys.partitions(d.Partitions) {
 		writes = append(writes, es.Write{Model: keys.model, Key: key, Data: r.encode(), Expect: es.NoStream})

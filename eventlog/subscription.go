@@ -29,14 +29,6 @@ var (
 	_ es.Lagger       = (*subscription)(nil)
 )
 
-// deadline is when a lease ends that begins now.
-func (s *subscription) deadline(now time.Time) time.Time {
-	if end := now.Add(s.lease); end.After(now) {
-		return end
-	}
-	return now // a lease of centuries
-}
-
 func (s *subscription) begin() *call {
 	c, ok := s.calls.Get().(*call)
 	if !ok {
@@ -102,7 +94,7 @@ func (s *subscription) receiveOnce(ctx context.Context, dst []es.Delivery) (int,
 		if err := s.judge(ctx, g.persist(ctx, c)); err != nil {
 			return 0, err
 		}
-		return g.hand(s, dst, c), nil
+		return g.hand(dst, c), nil
 	}
 	s.done(c)
 	r := s.spare
@@ -268,7 +260,7 @@ func (s *subscription) Extend(ctx context.Context, ds []es.Delivery) error {
 		p.due = later(clock, s.lease)
 		s.lent.remove(byLease, p)
 		s.lent.pushBack(byLease, p) // a subscription has one length of lease, so that this one ends last
-		ds[i].Deadline = s.deadline(now)
+		ds[i].Deadline = g.deadline(p, now)
 	}
 	g.notify()
 	return es.BatchErr(errs)
@@ -301,6 +293,7 @@ func (s *subscription) Close() error {
 	g.mu.Unlock()
 	if last {
 		s.endErr = g.end(ctx)
+		g.log.remove(g)
 	}
 	g.log.forget(s)
 	close(s.ended)

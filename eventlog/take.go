@@ -70,17 +70,22 @@ func (g *group) takeKey(s *subscription, k *orderKey, most int, c *call, now, fi
 }
 
 // hand writes deliveries of what a call got.
-func (g *group) hand(s *subscription, dst []es.Delivery, c *call) int {
+func (g *group) hand(dst []es.Delivery, c *call) int {
 	now := time.Now()
-	for i, p := range c.parcels {
+	for i, p := range c.parcels { // lent a moment ago
 		d := &dst[i]
 		*d = es.Delivery{
 			Message: p.message, Topic: g.topic, Group: g.name, Attempt: int(p.attempt), First: time.UnixMicro(p.first).UTC(),
 			Receipt: p.receipt,
 		}
-		d.Deadline = s.deadline(now)
+		d.Deadline = g.deadline(p, now)
 	}
 	return len(c.parcels)
+}
+
+// deadline is when the lease of a parcel ends, by the clock as it is now.
+func (g *group) deadline(p *parcel, now time.Time) time.Time {
+	return now.Add(time.Duration(p.due - int64(now.Sub(g.began))))
 }
 
 // receiver is a Receive that waits.

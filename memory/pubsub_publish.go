@@ -71,6 +71,13 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 	}
 	t := p.space.copy(topicName, &w)
 	for {
+		// Close ends the subscriptions after it has said that it does, and what had no room has some then: in the backlog.
+		if p.isClosed() {
+			t.dequeue(&w)
+			t.mu.Unlock()
+			p.space.forget(t) // when the publication has made it
+			return w.taken, es.ErrClosed
+		}
 		done, err := t.publish(&w)
 		news := t.takeNews()
 		t.mu.Unlock()

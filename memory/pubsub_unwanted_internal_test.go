@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	es "github.com/eventsourcing-go/eventsourcing"
@@ -43,5 +44,33 @@ func TestTopicIsNotDroppedWhenItIsWantedAfterAll(t *testing.T) {
 				t.Errorf("it was dropped, with %d messages", n)
 			}
 		})
+	}
+}
+
+// TestPublishThatCloseOvertakesIsClosed has a pub/sub closed after a publication was found good, and before it is handed over: the
+// room that the end of the subscriptions makes is not for it.
+func TestPublishThatCloseOvertakesIsClosed(t *testing.T) {
+	t.Parallel()
+	whole, err := NewPubSub(PubSubConfig{Buffer: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	ps, err := whole.Namespace("one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub := es.Publication{Topic: "x", Message: es.NewMessage("x-1", "Noted", nil)}
+	if _, err := ps.Subscribe(t.Context(), "x", es.SubscribeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ps.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := ps.hand(t.Context(), "x", []es.Publication{pub}, nil); n != 0 || !errors.Is(err, es.ErrClosed) {
+		t.Errorf("%d messages were taken, and the error is %v; want none, and %v", n, err, es.ErrClosed)
+	}
+	if n := len(ps.space.topics); n != 0 {
+		t.Errorf("%d topics are left", n)
 	}
 }

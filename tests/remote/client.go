@@ -193,8 +193,8 @@ func (c *Client) tell(ctx context.Context, name string, in any) error {
 	return err
 }
 
-// Events is nil: this backend does not play the role.
-func (*Client) Events() es.EventStore { return nil }
+// Events returns the event store of the server.
+func (c *Client) Events() es.EventStore { return events{c} }
 
 // Outbox returns the outbox of the server.
 func (c *Client) Outbox() es.Outbox { return outbox{c} }

@@ -1,6 +1,8 @@
 package remote_test
 
 import (
+	"os"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +16,25 @@ import (
 
 func TestMain(m *testing.M) {
 	estest.Child(func(address, namespace string) (es.Backend, error) { return remote.Open(address, namespace) })
+	if address, ok := os.LookupEnv(memberVariable); ok {
+		os.Exit(beMember(address))
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// TestEvents runs what the suite has several processes for, and what shows that messages, errors and pages cross the wire. The rest
+// is for the store itself, and takes a minute here.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	want := regexp.MustCompile(`process|kill_9|^E2/|^E9/|/every_query|/many_pages`)
+	for _, line := range estest.EventStoreLines() {
+		if want.MatchString(line.Name) {
+			t.Run(line.Name, func(t *testing.T) {
+				t.Parallel()
+				line.Run(t, harness[es.EventStore]{role: (*remote.Client).Events})
+			})
+		}
+	}
 }
 
 func TestOutbox(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -178,7 +179,7 @@ func serves[In any](do func(ctx context.Context, b es.Backend, in In) error) cal
 
 // served are the calls of the roles that are served.
 func served() map[string]call {
-	return map[string]call{
+	calls := map[string]call{
 		"close": serves(func(_ context.Context, b es.Backend, _ bool) error { return b.Close() }),
 
 		"enqueue": serves(func(ctx context.Context, b es.Backend, msgs []*es.Message) error {
@@ -256,4 +257,6 @@ func served() map[string]call {
 			return b.ReadModels().Switch(ctx, rs...)
 		}),
 	}
+	maps.Copy(calls, servedEvents())
+	return calls
 }

@@ -111,6 +111,8 @@ type failure struct {
 	Held       *es.LeaseHeldError
 	Revision   *es.RevisionError
 	Projection *es.ProjectionError
+	Conflict   *es.ConflictError
+	Checkpoint *es.CheckpointError
 	Batch      []failure // of a BatchError, one for each item; without a Text where the item was done
 }
 
@@ -118,7 +120,7 @@ type failure struct {
 func sentinels() []error {
 	return []error{
 		es.ErrConflict, es.ErrNotFound, es.ErrDuplicate, es.ErrClosed, es.ErrInvalid, es.ErrLeaseLost, es.ErrLeaseHeld,
-		es.ErrUnsupported, es.ErrHeldBack, es.ErrFull, es.ErrAttemptsExhausted, es.ErrStreamDeleted, es.ErrUnknownType,
+		es.ErrUnsupported, es.ErrHeldBack, es.ErrFull, es.ErrAttemptsExhausted, es.ErrStreamDeleted, es.ErrUnknownType, es.ErrCheckpoint,
 		context.Canceled, context.DeadlineExceeded,
 	}
 }
@@ -148,6 +150,8 @@ func fail(err error) *failure {
 	f.Held, _ = errors.AsType[*es.LeaseHeldError](err)
 	f.Revision, _ = errors.AsType[*es.RevisionError](err)
 	f.Projection, _ = errors.AsType[*es.ProjectionError](err)
+	f.Conflict, _ = errors.AsType[*es.ConflictError](err)
+	f.Checkpoint, _ = errors.AsType[*es.CheckpointError](err)
 	return f
 }
 
@@ -182,6 +186,12 @@ func (f *failure) err() error {
 	}
 	if f.Projection != nil {
 		e.is = append(e.is, f.Projection)
+	}
+	if f.Conflict != nil {
+		e.is = append(e.is, f.Conflict)
+	}
+	if f.Checkpoint != nil {
+		e.is = append(e.is, f.Checkpoint)
 	}
 	for _, i := range f.Sentinels {
 		e.is = append(e.is, sentinels()[i])
