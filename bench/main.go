@@ -77,7 +77,7 @@ func parse(args []string, messages io.Writer) (options, error) {
 	flags.DurationVar(&o.round, "round", 0, "how long a turn is, about; 500ms, and 100ms with -quick")
 	flags.StringVar(&o.out, "out", "", "write README.md, results.json and the charts to this `directory`")
 	flags.BoolVar(&o.quick, "quick", false, "measure only what the floors need, and fail when one is not kept")
-	flags.Float64Var(&o.margin, "margin", 0.8, "with -quick: what is left of a floor when noise is taken off")
+	flags.Float64Var(&o.margin, "margin", 0.65, "with -quick: what is left of a floor when noise is taken off")
 	flags.StringVar(&o.profile, "profile", "", "run our side of this `workload` and write profiles of it")
 	flags.StringVar(&o.profiles, "profiles", "bench/profiles", "the `directory` for profiles, one in it for each workload")
 	flags.DurationVar(&o.lasting, "for", 10*time.Second, "with -profile: how long")

@@ -10,7 +10,7 @@ type Failure struct {
 
 func (f Failure) String() string { return f.Workload + ": " + f.What }
 
-// Failures judges a measurement. The margin is what noise may take from a floor: with 0.8, a floor of 25 fails below 20. What we
+// Failures judges a measurement. The margin is what noise may take from a floor: with 0.65, a floor of 20 fails below 13. What we
 // did wrong ourselves is always a failure.
 func (m Measurement) Failures(margin float64) []Failure {
 	var failures []Failure
