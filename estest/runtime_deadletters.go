@@ -86,14 +86,7 @@ func runtimeLetterNotSent(t *runtimeTest) {
 	p := t.open()
 	p.process()
 	const failures = 2
-	failed := 0
-	p.link.obey(func(call string, done bool) error {
-		if call == "Outbox.Enqueue" && !done && failed < failures {
-			failed++
-			return errLost
-		}
-		return nil
-	})
+	p.failEnqueues(failures)
 	saw := t.journal()
 	r := p.serve(saw.failing("a1", func(int) error { return es.DeadLetter(errBoom) }), router.Options{})
 	p.publish(t.messages("a1", "a2")...)

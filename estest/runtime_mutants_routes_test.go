@@ -2,6 +2,7 @@ package estest_test
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"time"
 
@@ -195,7 +196,7 @@ func runtimeStopMutants() []runtimeMutant {
 			"R8/nothing_new_is_begun", "goes on until nothing is left",
 			brokenRouter(brokenRouterCalls{stop: func(ctx context.Context, r *router.Router) error {
 				for r.Stats()[0].InFlight > 0 && ctx.Err() == nil {
-					time.Sleep(time.Millisecond)
+					runtime.Gosched()
 				}
 				return r.Stop(ctx)
 			}}),

@@ -131,14 +131,7 @@ func runtimeFailedEmit(t *runtimeTest) {
 	p := t.open()
 	p.process()
 	const failures = 2
-	failed := 0
-	p.link.obey(func(call string, done bool) error {
-		if call == "Outbox.Enqueue" && !done && failed < failures {
-			failed++
-			return errLost
-		}
-		return nil
-	})
+	p.failEnqueues(failures)
 	saw := t.journal()
 	r := p.serve(saw.invoicing(), router.Options{})
 	p.publish(t.messages("a1")...)

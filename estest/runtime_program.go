@@ -375,3 +375,14 @@ func (p *program) awaitEmptyOutbox() {
 	p.Helper()
 	p.until("the outbox is empty", func() bool { return p.outboxStats().Depth == 0 })
 }
+
+// failEnqueues lets the next n calls that enqueue fail, before anything is enqueued.
+func (p *program) failEnqueues(n int) {
+	p.link.obey(func(call string, done bool) error {
+		if call == "Outbox.Enqueue" && !done && n > 0 {
+			n--
+			return errLost
+		}
+		return nil
+	})
+}
