@@ -1,0 +1,15 @@
+package sqlite_test
+
+import (
+	"testing"
+
+	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/estest"
+	"github.com/eventsourcing-go/eventsourcing/sqlite"
+)
+
+func TestMain(m *testing.M) {
+	estest.Main(m, func(address, namespace string) (es.Backend, error) {
+		return sqlite.Open(sqlite.Config{Path: address, Namespace: namespace})
+	})
+}

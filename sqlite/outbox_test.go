@@ -1,0 +1,34 @@
+package sqlite_test
+
+import (
+	"testing"
+
+	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/estest"
+	"github.com/eventsourcing-go/eventsourcing/sqlite"
+)
+
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	estest.RunOutbox(t, outboxHarness())
+}
+
+func TestOutboxMessages(t *testing.T) {
+	t.Parallel()
+	estest.RunMessage(t, estest.OutboxHop(outboxHarness()))
+}
+
+func outboxHarness() estest.Harness[es.Outbox] {
+	return harness[es.Outbox]{
+		role: (*sqlite.DB).Outbox,
+		with: func(s *storage[es.Outbox]) estest.Storage[es.Outbox] { return outboxStorage{s} },
+	}
+}
+
+type outboxStorage struct{ *storage[es.Outbox] }
+
+func (s outboxStorage) OpenForwarder(t testing.TB, namespace string) (es.Outbox, es.EventStore) {
+	t.Helper()
+	db := s.openDB(t, sqlite.Config{Namespace: namespace})
+	return db.Outbox(), db.Events()
+}

@@ -1,0 +1,82 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	lite "zombiezen.com/go/sqlite"
+
+	es "github.com/eventsourcing-go/eventsourcing"
+)
+
+// checkPath tells whether there may be an event store at the path, as far as the system can tell without opening anything. Opening and
+// closing the file would take away the locks of others in the process that have it open.
+func checkPath(c Config) error {
+	if c.vfs != "" {
+		return nil
+	}
+	on := c.Path
+	switch info, err := os.Stat(c.Path); {
+	case errors.Is(err, fs.ErrNotExist):
+		on = filepath.Dir(c.Path)
+		if folder, err := os.Stat(on); err != nil || !folder.IsDir() {
+			return es.Invalidf("path", "is in %s, which is no folder; make the folder first", on)
+		}
+	case err != nil:
+		return pathError(err)
+	case info.IsDir():
+		return es.Invalidf("path", "is a folder; it takes the name of a file in it, such as items.db")
+	case !info.Mode().IsRegular():
+		return es.Invalidf("path", "is no ordinary file (%v)", info.Mode())
+	}
+	if name, known := c.networkOf(on); known {
+		return fmt.Errorf("%w (%s), whose locks and shared memory are not reliable; put it on a disk of this machine, or use a database "+
+			"server", ErrNetwork, name)
+	}
+	return nil
+}
+
+// pathError makes an error of the system one of ours.
+func pathError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return fmt.Errorf("%w: %w", ErrIO, err)
+}
+
+// peek looks whether the file is one that must not be touched, without touching it: as a file that nobody changes, so that SQLite takes
+// no locks and leaves its write-ahead log alone. What it cannot tell that way is found out when the file is opened in earnest.
+func peek(c Config) error {
+	look, err := openConnAt(c, fileURI(c, url.Values{"mode": {"ro"}, "immutable": {"1"}}), lite.OpenReadOnly|lite.OpenURI)
+	if err != nil {
+		return nil //nolint:nilerr // it is not there yet, or cannot be opened
+	}
+	_, err = identify(look)
+	if end := look.closeConn(); end != nil {
+		return end
+	}
+	if errors.Is(err, ErrForeign) || errors.Is(err, ErrNewer) {
+		return err
+	}
+	return nil // others may be writing to it at the moment, so that nothing else is certain
+}
+
+// fileURI is the file as SQLite takes it with parameters; see https://www.sqlite.org/uri.html.
+func fileURI(c Config, parameters url.Values) string {
+	if c.vfs != "" {
+		parameters.Set("vfs", c.vfs)
+		return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: c.Path}).EscapedPath(), RawQuery: parameters.Encode()}).String()
+	}
+	path := filepath.ToSlash(c.Path)
+	if absolute, err := filepath.Abs(c.Path); err == nil {
+		path = filepath.ToSlash(absolute)
+	}
+	if path[0] != '/' { // a drive
+		path = "/" + path
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: parameters.Encode()}).String()
+}
