@@ -14,8 +14,9 @@ import (
 type harness[R comparable] struct {
 	estest.Minimal
 
-	role func(*sqlite.DB) R
-	with func(*storage[R]) estest.Storage[R] // adds what is optional
+	role   func(*sqlite.DB) R
+	with   func(*storage[R]) estest.Storage[R] // adds what is optional
+	config sqlite.Config
 }
 
 func (harness[R]) Namespaces() bool { return true }
@@ -29,7 +30,7 @@ func (harness[R]) WakeUp() time.Duration { return 20 * time.Millisecond }
 
 func (h harness[R]) New(t testing.TB) estest.Storage[R] {
 	t.Helper()
-	s := &storage[R]{path: filepath.Join(t.TempDir(), "store.db"), role: h.role, open: map[R]*sqlite.DB{}}
+	s := &storage[R]{path: filepath.Join(t.TempDir(), "store.db"), role: h.role, config: h.config, open: map[R]*sqlite.DB{}}
 	if h.with != nil {
 		return h.with(s)
 	}
@@ -38,8 +39,9 @@ func (h harness[R]) New(t testing.TB) estest.Storage[R] {
 
 // storage is a file, and the handles that are open on it.
 type storage[R comparable] struct {
-	path string
-	role func(*sqlite.DB) R
+	path   string
+	role   func(*sqlite.DB) R
+	config sqlite.Config
 
 	mu   sync.Mutex
 	open map[R]*sqlite.DB
@@ -47,7 +49,9 @@ type storage[R comparable] struct {
 
 func (s *storage[R]) Open(t testing.TB, namespace string) R {
 	t.Helper()
-	return s.role(s.openDB(t, sqlite.Config{Namespace: namespace}))
+	c := s.config
+	c.Namespace = namespace
+	return s.role(s.openDB(t, c))
 }
 
 func (s *storage[R]) openDB(t testing.TB, c sqlite.Config) *sqlite.DB {

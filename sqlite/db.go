@@ -51,7 +51,10 @@ func Open(c Config) (*DB, error) {
 }
 
 func open(c Config) (_ *DB, err error) {
-	if err := errors.Join(checkPath(c), peek(c)); err != nil {
+	if err := checkPath(c); err != nil {
+		return nil, err
+	}
+	if err := peek(c); err != nil {
 		return nil, err
 	}
 	t, lock, err := openLocks(c)

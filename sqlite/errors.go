@@ -67,6 +67,9 @@ func isFault(err error) bool {
 
 // kindOf returns which of our errors a result code of SQLite is, and nil when it is none.
 func kindOf(code lite.ResultCode) error {
+	if code == lite.ResultIOErrSHMSize { // the memory that processes share is a file, too, and could not grow
+		return ErrDiskFull
+	}
 	switch code.ToPrimary() { //nolint:exhaustive // the others are none of ours
 	case lite.ResultBusy, lite.ResultLocked:
 		return ErrBusy

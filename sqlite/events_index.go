@@ -217,9 +217,9 @@ func (x *indexer) buildAll() error {
 
 func (x *indexer) build() (built bool, err error) {
 	l := x.log
-	_, to, full := l.tail.Sealed()
+	to, due := l.nextRun()
 	base := l.runs.Load().last
-	if !full || to > l.committed.Load() || to <= base {
+	if !due {
 		return false, nil
 	}
 	span, ok := l.tail.Span(base, to)

@@ -128,9 +128,19 @@ func (l *eventLog) undo(mark int64) {
 
 func (l *eventLog) commit() {
 	l.committed.Store(l.last)
-	if _, _, full := l.tail.Sealed(); full {
+	if _, due := l.nextRun(); due {
 		l.indexer.wake()
 	}
+}
+
+// nextRun returns up to which position the next run is to go, and whether it is time to make it.
+func (l *eventLog) nextRun() (to int64, due bool) {
+	committed, last := l.committed.Load(), l.runs.Load().last
+	if few := l.db.config.runEvents; few > 0 {
+		return committed, committed-last >= few
+	}
+	_, to, full := l.tail.Sealed()
+	return to, full && to <= committed && to > last
 }
 
 // catchUp takes in what others have written. The connection is in a transaction that sees at least what this handle has seen, and

@@ -13,6 +13,12 @@ func TestEventStore(t *testing.T) {
 	estest.RunEventStore(t, eventHarness())
 }
 
+// TestEventStoreInSmallRuns runs the same lines with an index that is brought into the file, and merged, all the time.
+func TestEventStoreInSmallRuns(t *testing.T) {
+	t.Parallel()
+	estest.RunEventStore(t, harness[es.EventStore]{role: (*sqlite.DB).Events, config: sqlite.InSmallRuns(sqlite.Config{}, 3)})
+}
+
 func TestEventStoreMessages(t *testing.T) {
 	t.Parallel()
 	estest.RunMessage(t, estest.EventHop(eventHarness()))

@@ -5,3 +5,15 @@ func OnDisk(c Config, vfs string) Config {
 	c.vfs = vfs
 	return c
 }
+
+// InSmallRuns makes the index have runs of so many events, so that a test with a few of them has many runs, and merges.
+func InSmallRuns(c Config, events int64) Config {
+	c.runEvents = events
+	return c
+}
+
+// OnNetwork makes a configuration believe that its file is on a network file system of a name; "" is none.
+func OnNetwork(c Config, name string) Config {
+	c.network = func(string) (string, bool) { return name, name != "" }
+	return c
+}

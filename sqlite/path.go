@@ -32,6 +32,8 @@ func checkPath(c Config) error {
 		return es.Invalidf("path", "is a folder; it takes the name of a file in it, such as items.db")
 	case !info.Mode().IsRegular():
 		return es.Invalidf("path", "is no ordinary file (%v)", info.Mode())
+	case info.Size() > 0 && info.Size() < leastPage:
+		return fmt.Errorf("%w: it has %d bytes, and is no SQLite file; choose another path", ErrForeign, info.Size())
 	}
 	if name, known := c.networkOf(on); known {
 		return fmt.Errorf("%w (%s), whose locks and shared memory are not reliable; put it on a disk of this machine, or use a database "+
@@ -39,6 +41,9 @@ func checkPath(c Config) error {
 	}
 	return nil
 }
+
+// leastPage is the size of the smallest page of an SQLite file. A smaller file SQLite takes for an empty one, and writes over it.
+const leastPage = 512
 
 // pathError makes an error of the system one of ours.
 func pathError(err error) error {

@@ -1,9 +1,11 @@
 package index
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -265,5 +267,37 @@ func TestDamageOfEachByteIsNotAPanic(t *testing.T) {
 	}
 	if len(seen) != 4 {
 		t.Errorf("there were blocks of %d types", len(seen))
+	}
+}
+
+// TestRandomDamageIsNotAPanic changes, cuts, lengthens and swaps contents at random, with checksums that are right.
+func TestRandomDamageIsNotAPanic(t *testing.T) {
+	t.Parallel()
+	whole := newSpecimen(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	names := slices.SortedFunc(maps.Keys(whole.blocks.blocks), func(a, b blockName) int {
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
+	})
+	for range 2000 {
+		s := whole.clone()
+		name := names[random.IntN(len(names))]
+		from := name
+		if random.IntN(4) == 0 {
+			from = names[random.IntN(len(names))]
+		}
+		block := whole.blocks.blocks[from]
+		content := slices.Clone(block[:len(block)-checksumBytes])
+		for range 1 + random.IntN(3) {
+			if i := random.IntN(len(content) + 1); i < len(content) && random.IntN(3) > 0 {
+				content[i] = byte(random.Uint32())
+			} else {
+				end := min(len(content), i+random.IntN(4))
+				content = slices.Replace(content, i, end, make([]byte, random.IntN(4))...)
+			}
+		}
+		s.blocks.blocks[name] = sealBlock(name, content)
+		wantCorrupt(t, s.lookAt(10))
 	}
 }

@@ -61,7 +61,7 @@ type directory struct {
 	blocks column
 }
 
-// maxLevel is the level that no directory reaches: with 100 fences each, one of level 8 would have 100^8 leaves.
+// maxLevel is more than any directory has: with 100 fences each, one of level 8 would have 100^8 leaves.
 const maxLevel = 8
 
 // directoryHeader is the type and the level.
@@ -116,7 +116,7 @@ func (d *directory) find(key *entryKey, a axis, value int64) int {
 	if i < 0 || !d.keys.is(i, key[:]) || d.value(a, i) <= value {
 		return i
 	}
-	// Blocks that begin with the same key, which is rare: all but the first go on with it.
+	// Several blocks go on with the same key.
 	low := d.keys.below(key[:])
 	return low - 1 + search(i-low, func(j int) bool { return d.value(a, low+j) > value })
 }

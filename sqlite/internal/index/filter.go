@@ -92,7 +92,7 @@ type probe struct {
 func (p *probe) next(lines int) bool {
 	switch p.done {
 	case 0:
-		p.begin(uint32(p.hash), lines)
+		p.begin(uint32(p.hash), lines) //nolint:gosec // half of it
 	case filterBitsPerLine:
 		p.begin(uint32(p.hash>>32), lines)
 	case filterBitsPerLine * filterLines:

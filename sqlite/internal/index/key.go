@@ -41,7 +41,7 @@ func KeyOf(kind Kind, text string) Key {
 	return Key(sum[:len(Key{})])
 }
 
-// Keys are the keys of one event, and its place.
+// Keys are the keys of one event, and its place. Only [Keys.Set] may change the keys.
 type Keys struct {
 	ID, Stream, Category, Name Key
 	Tags                       []Key

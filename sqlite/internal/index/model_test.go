@@ -313,6 +313,7 @@ func TestIndexFindsWhatAMapFindsInLongLists(t *testing.T) {
 func goThrough(t *testing.T, histories int, history func(seed uint64) *history) {
 	t.Helper()
 	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
 	for i := range uint64(histories) {
 		h := history(seed + i)
 		for range 3 + h.random.IntN(40) {

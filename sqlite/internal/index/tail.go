@@ -92,7 +92,7 @@ func (t *Tail) Base() int64 { return t.chunks.Load().base }
 // or cut to, or its base.
 func (t *Tail) Last() int64 { return t.last.Load() }
 
-// Len returns how many events there are.
+// Len returns how many events there are beyond the base.
 func (t *Tail) Len() int {
 	l := t.chunks.Load()
 	n := 0
