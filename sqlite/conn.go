@@ -1,8 +1,8 @@
 package sqlite
 
 import (
-	"errors"
 	"net/url"
+	"sync"
 	"time"
 
 	lite "zombiezen.com/go/sqlite"
@@ -25,17 +25,27 @@ func openConn(c Config, flags lite.OpenFlags) (*conn, error) {
 }
 
 func openConnAt(c Config, path string, flags lite.OpenFlags) (*conn, error) {
+	driver.Lock()
+	defer driver.Unlock()
 	opened, err := lite.OpenConn(path, flags)
 	if err != nil {
 		return nil, fault(err)
 	}
 	opened.SetBusyTimeout(c.BusyTimeout)
-	guarded := &conn{opened, &guard{}}
-	if err := opened.SetAuthorizer(guarded.guard); err != nil {
-		return nil, errors.Join(fault(err), guarded.closeConn())
-	}
-	return guarded, nil
+	return &conn{opened, &guard{}}, nil
 }
+
+// closeConn closes a connection.
+func (c *conn) closeConn() error {
+	driver.Lock()
+	defer driver.Unlock()
+	return fault(c.Close())
+}
+
+// driver is held while a connection is opened or closed. The driver keeps authorizers by the address of a connection, and lets go of one
+// after the connection is closed, when another may have its address already: that one would be left without, and a statement that is
+// prepared then would end the process.
+var driver sync.Mutex //nolint:gochecknoglobals // the tables that it guards are global too
 
 // prepare returns a statement that is kept with the connection, ready to be bound.
 func (c *conn) prepare(query string) (*lite.Stmt, error) {

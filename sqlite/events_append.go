@@ -14,6 +14,7 @@ type appendPlan struct {
 	log    *eventLog
 	append es.Append
 	keys   []index.Keys // of the events, one stream after the other
+	texts  []encoded    // of the events
 	heads  []streamHead // of the streams
 	found  []es.Place   // of each event, the place it has already; zero for one that is new
 	done   es.Appended
@@ -37,7 +38,7 @@ func (l *eventLog) plan(a es.Append, limits es.Limits) (*appendPlan, error) {
 	}
 	p.log, p.append, p.done = l, a, es.Appended{}
 	p.op = op{run: p.run}
-	p.heads = p.heads[:0]
+	p.heads, p.texts = p.heads[:0], p.texts[:0]
 	total := 0
 	for i := range a.Streams {
 		p.heads = append(p.heads, streamHead{key: index.KeyOf(index.KindStream, a.Streams[i].Stream)})
@@ -45,6 +46,7 @@ func (l *eventLog) plan(a es.Append, limits es.Limits) (*appendPlan, error) {
 			if total == len(p.keys) {
 				p.keys = append(p.keys, index.Keys{})
 			}
+			p.texts = append(p.texts, encode(m))
 			p.keys[total].Set(&index.Event{ID: m.ID, Stream: m.Stream, Name: m.Name, Tags: m.Tags})
 			p.op.size += len(m.Data) + eventOverhead
 			total++
@@ -58,6 +60,7 @@ func (l *eventLog) plan(a es.Append, limits es.Limits) (*appendPlan, error) {
 const eventOverhead = 256
 
 func (p *appendPlan) release() {
+	clear(p.texts)
 	p.append, p.done, p.op = es.Append{}, es.Appended{}, op{}
 	p.log.plans.Put(p)
 }
@@ -262,7 +265,7 @@ func (l *eventLog) write(tx *txn, p *appendPlan) error {
 			if place.Position == 0 {
 				h.version++
 				place = es.Place{Version: h.version, Position: l.last + 1}
-				if err := l.add(tx, m, place, &p.keys[event]); err != nil {
+				if err := l.add(tx, m, p.texts[event], place, &p.keys[event]); err != nil {
 					return err
 				}
 			}
@@ -275,19 +278,21 @@ func (l *eventLog) write(tx *txn, p *appendPlan) error {
 }
 
 // add writes an event at its place.
-func (l *eventLog) add(tx *txn, m *es.Message, place es.Place, keys *index.Keys) error {
+func (l *eventLog) add(tx *txn, m *es.Message, texts encoded, place es.Place, keys *index.Keys) error {
 	tx.writes++
 	tx.tells |= eventsChanged
-	stmt, err := tx.prepare(l.sql.insert)
-	if err != nil {
-		return err
+	if l.insert == nil {
+		stmt, err := tx.prepare(l.sql.insert)
+		if err != nil {
+			return err
+		}
+		l.insert = stmt
 	}
+	stmt := l.insert
 	stmt.BindInt64(1, place.Position)
 	stmt.BindInt64(2, place.Version)
 	stmt.BindInt64(3, l.recorded)
-	if err := bindMessage(stmt, 4, m); err != nil {
-		return err
-	}
+	bindMessage(stmt, 4, m, texts)
 	if err := each(stmt, nil); err != nil {
 		return err
 	}

@@ -302,10 +302,7 @@ func (l *eventLog) eraseAt(tx *txn, positions []int64, audit string) error {
 	if err := tx.pragma("PRAGMA secure_delete=ON"); err != nil { // what is erased is overwritten in the file
 		return err
 	}
-	metadata, err := encodeMetadata(map[string]string{es.MetadataErased: audit})
-	if err != nil {
-		return err
-	}
+	metadata := encodeMetadata(map[string]string{es.MetadataErased: audit})
 	var stored storedEvent
 	for _, position := range positions {
 		if err := l.event(tx.conn, position, &stored); err != nil {

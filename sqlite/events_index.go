@@ -100,9 +100,6 @@ func (x *indexer) sweep() error {
 	if err := l.clearLeftovers(x.ctx); err != nil {
 		return err
 	}
-	if err := l.db.models.sweep(x.ctx); err != nil {
-		return err
-	}
 	for run := int64(0); ; run++ {
 		known := false
 		err := l.db.read(x.ctx, func(c *conn) error {

@@ -32,6 +32,7 @@ type eventLog struct {
 	runs      atomic.Pointer[runSet]
 	heads     headCache
 	pending   []pendingEvent // of the open transaction
+	insert    *lite.Stmt     // of the connection that writes; made when it is needed first
 
 	view     index.View // of the writer, as it was when runs and last position were these
 	viewLast int64
@@ -53,10 +54,10 @@ type pendingEvent struct {
 
 // eventQueries are the statements of the event store in its namespace.
 type eventQueries struct {
-	last, state, runs, scan, insert, identity, row, pageForward, pageBackward string
-	block, putBlock, dropBlocks, putRun, dropRun, setRuns, firstBlock         string
-	lastRun, setLastRun                                                       string
-	edits, putEdit, setEdits, clear, cleared, uncleared, erase                string
+	last, state, runs, scan, insert, identity, row, rows, pageForward, pageBackward string
+	block, putBlock, dropBlocks, putRun, dropRun, setRuns, firstBlock               string
+	lastRun, setLastRun                                                             string
+	edits, putEdit, setEdits, clear, cleared, uncleared, erase                      string
 }
 
 func newEventLog(db *DB) *eventLog {
@@ -70,7 +71,8 @@ func newEventLog(db *DB) *eventLog {
 		identity: db.sql("SELECT version, id, stream FROM es_events_$ WHERE position = ?"),
 		insert: db.sql("INSERT INTO es_events_$ (position, version, recorded, " + messageColumns + ") VALUES (?, ?, ?, " +
 			messagePlaces + ")"),
-		row: db.sql("SELECT position, version, recorded, " + messageColumns + " FROM es_events_$ WHERE position = ?"),
+		rows: db.sql(rowsQuery("position, version, recorded, "+messageColumns, "es_events_$")),
+		row:  db.sql("SELECT position, version, recorded, " + messageColumns + " FROM es_events_$ WHERE position = ?"),
 		pageForward: db.sql("SELECT position, version, recorded, " + messageColumns +
 			" FROM es_events_$ WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"),
 		pageBackward: db.sql("SELECT position, version, recorded, " + messageColumns +

@@ -244,33 +244,3 @@ func (r *logReader) fetchStream(c *conn, last int64) error {
 		return at, position, nil
 	})
 }
-
-// collect reads the events that next finds, one after the other: each is the next one to look at, and where it stands. Both are 0 when
-// there is none.
-func (r *logReader) collect(c *conn, next func() (at, position int64, err error)) error {
-	bytes := 0
-	var stored storedEvent
-	for range scanEvents {
-		if len(r.page) == cap(r.page) || bytes >= pageBytes || r.low > r.high {
-			return nil
-		}
-		at, position, err := next()
-		if err != nil {
-			return err
-		}
-		if position == 0 {
-			r.low, r.high = 1, 0
-			return nil
-		}
-		there, err := r.log.lookUp(c, position, &stored)
-		if err != nil {
-			return err
-		}
-		r.passed(at)
-		if there && r.log.visible(&stored) && r.query.Matches(&stored.Message) {
-			bytes += len(stored.Data)
-			r.page = append(r.page, stored.Message)
-		}
-	}
-	return nil
-}

@@ -16,6 +16,17 @@ type guard struct {
 	writes  bool   // it may write
 	alters  bool   // it alters a table
 	refused string // what was refused
+	asked   bool   // SQLite asks it
+}
+
+// install has SQLite ask the guard, when it is needed first: the statements that a connection has are prepared anew then.
+func (g *guard) install(c *conn) error {
+	if g.asked {
+		return nil
+	}
+	err := fault(c.SetAuthorizer(g))
+	g.asked = err == nil
+	return err
 }
 
 // allow begins the preparation of a statement of the program's own.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 
 // Leases is the leases of a namespace. It is an [es.Leases].
 //
-// The clock is the wall clock of the machine, which all the processes that have the file share. A new token is synced, so that it is
-// never given twice; a lease that goes on or ends is not, because after loss of power nobody is left who holds it.
+// The clock is the wall clock of the machine, which all the processes that have the file share. To take a lease is synced, so that its
+// token is never given again. To renew and to release it is not: after a loss of power it ends when it would have ended without.
 type Leases struct {
 	db  *DB
 	sql leaseQueries
@@ -53,50 +54,81 @@ func (s *Leases) Acquire(ctx context.Context, name, owner string, ttl time.Durat
 	if err := validateLeaseTime(ttl); err != nil {
 		return es.Lease{}, err
 	}
-	// Most calls renew, or find that another has it; only one that takes the lease has to be synced.
-	free := false
-	err := s.db.read(ctx, func(c *conn) error {
-		state, err := s.state(c, name)
-		free = !state.heldAt(time.Now().UnixMicro())
+	// Most calls renew, or find that another has it. The first need no sync, and the second not even the turn to write.
+	var state leaseState
+	err := s.db.read(ctx, func(c *conn) (err error) {
+		state, err = s.state(c, name)
 		return err
 	})
 	if err != nil {
 		return es.Lease{}, err
 	}
-	l, again, err := s.acquire(ctx, name, owner, ttl, free)
-	if again { // it has become free since it was looked at
-		l, _, err = s.acquire(ctx, name, owner, ttl, true)
+	now := time.Now().UnixMicro()
+	if err := state.deniedTo(name, owner, now); err != nil {
+		return es.Lease{}, err
 	}
-	return l, err
+	if state.heldAt(now) {
+		l, err := s.renewOwn(ctx, name, owner, ttl)
+		if !errors.Is(err, errLeaseFree) {
+			return l, err
+		}
+	}
+	return s.take(ctx, name, owner, ttl)
 }
 
-// acquire does it in a transaction that is synced when the lease is to be taken. When it is free and that was not expected, nothing is
-// done, and again is true.
-func (s *Leases) acquire(ctx context.Context, name, owner string, ttl time.Duration, taking bool) (l es.Lease, again bool, err error) {
-	err = s.db.write(ctx, &op{relaxed: !taking, run: func(tx *txn) error {
-		again = false
+// errLeaseFree says that a lease cannot be renewed any more, and can be taken.
+var errLeaseFree = errors.New("sqlite: the lease has ended")
+
+// renewOwn gives a lease that its owner holds another time. When it has ended, the error is errLeaseFree.
+func (s *Leases) renewOwn(ctx context.Context, name, owner string, ttl time.Duration) (l es.Lease, err error) {
+	err = s.db.write(ctx, &op{relaxed: true, run: func(tx *txn) error {
 		state, err := s.state(tx.conn, name)
 		if err != nil {
 			return err
 		}
-		until := leaseEnd(tx.now, ttl)
-		held := state.heldAt(tx.now)
-		switch {
-		case held && state.owner != owner:
-			return &es.LeaseHeldError{Name: name, Owner: state.owner, Until: timeOf(state.until)}
-		case held:
-			err = tx.write(s.sql.prolong, until, name)
-		case !taking:
-			again = true
-			return nil
-		default:
-			state.token++
-			err = tx.write(s.sql.take, name, owner, state.token, until)
+		if err := state.deniedTo(name, owner, tx.now); err != nil {
+			return err
 		}
-		l = es.Lease{Name: name, Owner: owner, Token: state.token, Until: timeOf(until)}
+		if !state.heldAt(tx.now) {
+			return errLeaseFree
+		}
+		l, err = s.prolong(tx, es.Lease{Name: name, Owner: owner, Token: state.token}, ttl)
 		return err
 	}})
-	return l, again, err
+	if err != nil {
+		return es.Lease{}, err
+	}
+	return l, nil
+}
+
+// take takes a lease that is free, or renews it when its owner has come to hold it meanwhile.
+func (s *Leases) take(ctx context.Context, name, owner string, ttl time.Duration) (l es.Lease, err error) {
+	err = s.db.write(ctx, &op{run: func(tx *txn) error {
+		state, err := s.state(tx.conn, name)
+		if err != nil {
+			return err
+		}
+		if err := state.deniedTo(name, owner, tx.now); err != nil {
+			return err
+		}
+		if !state.heldAt(tx.now) {
+			state.token++
+		}
+		until := leaseEnd(tx.now, ttl)
+		l = es.Lease{Name: name, Owner: owner, Token: state.token, Until: timeAt(until)}
+		return tx.write(s.sql.take, name, owner, state.token, until)
+	}})
+	if err != nil {
+		return es.Lease{}, err
+	}
+	return l, nil
+}
+
+// prolong gives a lease that is held another time.
+func (s *Leases) prolong(tx *txn, l es.Lease, ttl time.Duration) (es.Lease, error) {
+	until := leaseEnd(tx.now, ttl)
+	l.Until = timeAt(until)
+	return l, tx.write(s.sql.prolong, until, l.Name)
 }
 
 // Renew gives a lease another time from now on.
@@ -108,19 +140,18 @@ func (s *Leases) Renew(ctx context.Context, l es.Lease, ttl time.Duration) (es.L
 	if err := validateLeaseTime(ttl); err != nil {
 		return es.Lease{}, err
 	}
-	var until int64
-	err := s.db.write(ctx, &op{relaxed: true, run: func(tx *txn) error {
+	var renewed es.Lease
+	err := s.db.write(ctx, &op{relaxed: true, run: func(tx *txn) (err error) {
 		if err := s.checkIn(tx, l); err != nil {
 			return err
 		}
-		until = leaseEnd(tx.now, ttl)
-		return tx.write(s.sql.prolong, until, l.Name)
+		renewed, err = s.prolong(tx, l, ttl)
+		return err
 	}})
 	if err != nil {
 		return es.Lease{}, err
 	}
-	l.Until = timeOf(until)
-	return l, nil
+	return renewed, nil
 }
 
 // Release ends a lease. One that has ended is released already.
@@ -169,6 +200,14 @@ func (s *Leases) state(c *conn, name string) (state leaseState, err error) {
 
 func (s leaseState) heldAt(now int64) bool { return s.until > now }
 
+// deniedTo returns an error when another owner holds the lease.
+func (s leaseState) deniedTo(name, owner string, now int64) error {
+	if s.heldAt(now) && s.owner != owner {
+		return &es.LeaseHeldError{Name: name, Owner: s.owner, Until: timeAt(s.until)}
+	}
+	return nil
+}
+
 // is tells whether it is this very lease, and held.
 func (s leaseState) is(l es.Lease, now int64) bool {
 	return s.owner == l.Owner && s.token == l.Token && s.heldAt(now)
@@ -181,6 +220,6 @@ func validateLeaseTime(ttl time.Duration) error {
 	return nil
 }
 
-// leaseEnd is when a lease ends that begins now, in microseconds since 1970. One that is shorter than a microsecond takes one; one
-// that would go beyond the end of time ends there.
+// leaseEnd is when a lease ends that begins now, in microseconds since 1970. One that is shorter than a microsecond takes one, so that
+// none is over before it has begun.
 func leaseEnd(now int64, ttl time.Duration) int64 { return now + max(ttl.Microseconds(), 1) }

@@ -3,8 +3,8 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
-	"unicode/utf8"
 
 	lite "zombiezen.com/go/sqlite"
 
@@ -33,111 +33,147 @@ const (
 	dataColumn
 )
 
-// bindMessage binds a message to the parameters of a statement from one on, which counts from 1. The statement's parameters are NULL
-// before.
-func bindMessage(stmt *lite.Stmt, first int, m *es.Message) error {
+// encoded is what of a message is encoded before it is written: by who writes it, so that the writer, who works for all, need not.
+type encoded struct{ tags, metadata string } // empty: there are none
+
+func encode(m *es.Message) (e encoded) {
+	if len(m.Tags) > 0 {
+		e.tags = encodeTags(m.Tags)
+	}
+	if len(m.Metadata) > 0 {
+		e.metadata = encodeMetadata(m.Metadata)
+	}
+	return e
+}
+
+// bindMessage binds a message, which is valid, to the parameters of a statement from one on, which counts from 1.
+func bindMessage(stmt *lite.Stmt, first int, m *es.Message, e encoded) {
 	stmt.BindBytes(first+idColumn, m.ID[:])
 	stmt.BindText(first+streamColumn, m.Stream)
 	stmt.BindText(first+nameColumn, m.Name)
 	stmt.BindInt64(first+schemaColumn, int64(m.Schema))
 	stmt.BindInt64(first+timeColumn, es.Timestamp(m.Time).UnixMicro())
-	if m.CorrelationID != "" {
-		stmt.BindText(first+correlationColumn, m.CorrelationID)
+	bindUnless(stmt, first+correlationColumn, m.CorrelationID, "")
+	bindUnless(stmt, first+causationColumn, m.CausationID, "")
+	bindUnless(stmt, first+contentTypeColumn, m.ContentType, es.ContentTypeJSON)
+	bindUnless(stmt, first+tagsColumn, e.tags, "")
+	bindUnless(stmt, first+metadataColumn, e.metadata, "")
+	if len(m.Data) == 0 {
+		stmt.BindNull(first + dataColumn)
+		return
 	}
-	if m.CausationID != "" {
-		stmt.BindText(first+causationColumn, m.CausationID)
-	}
-	if m.ContentType != es.ContentTypeJSON {
-		stmt.BindText(first+contentTypeColumn, m.ContentType)
-	}
-	if len(m.Tags) > 0 {
-		stmt.BindText(first+tagsColumn, encodeTags(m.Tags))
-	}
-	if len(m.Metadata) > 0 {
-		metadata, err := encodeMetadata(m.Metadata)
-		if err != nil {
-			return err
-		}
-		stmt.BindText(first+metadataColumn, metadata)
-	}
-	if len(m.Data) > 0 {
-		stmt.BindBytes(first+dataColumn, m.Data)
-	}
-	return nil
+	stmt.BindBytes(first+dataColumn, m.Data)
 }
 
-// readMessage reads a message from the columns of a row from one on, which counts from 0.
+// bindUnless binds a text, and NULL for the one that NULL stands for.
+func bindUnless(stmt *lite.Stmt, parameter int, text, null string) {
+	if text == null {
+		stmt.BindNull(parameter)
+		return
+	}
+	stmt.BindText(parameter, text)
+}
+
+// readMessage reads a message from the columns of a row from one on, which counts from 0. It sets every field that bindMessage binds.
 func readMessage(stmt *lite.Stmt, first int, m *es.Message) (err error) {
+	if n := stmt.ColumnLen(first + idColumn); n != len(m.ID) {
+		return fmt.Errorf("its ID has %d bytes, which is no UUID", n)
+	}
 	stmt.ColumnBytes(first+idColumn, m.ID[:])
 	m.Stream = stmt.ColumnText(first + streamColumn)
 	m.Name = stmt.ColumnText(first + nameColumn)
 	m.Schema = stmt.ColumnInt(first + schemaColumn)
 	m.Time = timeAt(stmt.ColumnInt64(first + timeColumn))
-	m.CorrelationID = stmt.ColumnText(first + correlationColumn)
-	m.CausationID = stmt.ColumnText(first + causationColumn)
-	m.ContentType = es.ContentTypeJSON
-	if !stmt.ColumnIsNull(first + contentTypeColumn) {
-		m.ContentType = stmt.ColumnText(first + contentTypeColumn)
+	m.CorrelationID = columnText(stmt, first+correlationColumn, "")
+	m.CausationID = columnText(stmt, first+causationColumn, "")
+	m.ContentType = columnText(stmt, first+contentTypeColumn, es.ContentTypeJSON)
+	if m.Tags, err = decodeTags(columnText(stmt, first+tagsColumn, "")); err != nil {
+		return err
 	}
-	if !stmt.ColumnIsNull(first + tagsColumn) {
-		if m.Tags, err = decodeTags(stmt.ColumnText(first + tagsColumn)); err != nil {
-			return err
-		}
-	}
-	if !stmt.ColumnIsNull(first + metadataColumn) {
-		if m.Metadata, err = decodeMetadata(stmt.ColumnText(first + metadataColumn)); err != nil {
-			return err
-		}
+	if m.Metadata, err = decodeMetadata(columnText(stmt, first+metadataColumn, "")); err != nil {
+		return err
 	}
 	m.Data = columnBytes(stmt, first+dataColumn)
 	return nil
 }
 
+// columnText returns a column of text, or what it is when it is NULL.
+func columnText(stmt *lite.Stmt, column int, null string) string {
+	if stmt.ColumnIsNull(column) {
+		return null
+	}
+	return stmt.ColumnText(column)
+}
+
 // encodeTags writes tags as a JSON array.
 func encodeTags(tags []string) string {
+	size := len("[]")
+	for _, tag := range tags {
+		size += len(tag) + len(`"",`)
+	}
 	var b strings.Builder
+	b.Grow(size)
+	b.WriteByte('[')
 	for i, tag := range tags {
-		b.WriteByte("[,"[min(i, 1)])
-		appendJSON(&b, tag)
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		writeJSON(&b, tag)
 	}
 	b.WriteByte(']')
 	return b.String()
 }
 
-// appendJSON writes a text as JSON.
-func appendJSON(b *strings.Builder, text string) {
-	if plain(text) {
-		b.WriteByte('"')
-		b.WriteString(text)
-		b.WriteByte('"')
-		return
+// encodeMetadata writes metadata as a JSON object, whose keys are sorted: the same metadata is the same text.
+func encodeMetadata(metadata map[string]string) string {
+	var room [16]string // no allocation for as many
+	keys, size := room[:0], len("{}")
+	for key, value := range metadata {
+		keys = append(keys, key)
+		size += len(key) + len(value) + len(`"":"",`)
 	}
-	quoted, err := json.Marshal(text)
-	if err != nil {
-		panic(err) // a string can be marshaled
+	slices.Sort(keys)
+	var b strings.Builder
+	b.Grow(size)
+	b.WriteByte('{')
+	for i, key := range keys {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		writeJSON(&b, key)
+		b.WriteByte(':')
+		writeJSON(&b, metadata[key])
 	}
-	b.Write(quoted)
+	b.WriteByte('}')
+	return b.String()
 }
 
-// plain tells whether a text stands in JSON as it is. That JSON has others too, which are valid UTF-8 and not control characters, does
-// not matter: they take the long way.
-func plain(text string) bool {
+// writeJSON writes a text, which is valid UTF-8, as JSON. What has to be escaped there are quotes, backslashes and control characters
+// (RFC 8259, section 7).
+func writeJSON(b *strings.Builder, text string) {
+	const hex = "0123456789abcdef"
+	b.WriteByte('"')
+	written := 0
 	for i := range len(text) {
-		if c := text[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			return false
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' {
+			b.WriteString(text[written:i])
+			b.WriteString(`\u00`)
+			b.WriteByte(hex[c>>4])
+			b.WriteByte(hex[c&15])
+			written = i + 1
 		}
 	}
-	return true
+	b.WriteString(text[written:])
+	b.WriteByte('"')
 }
 
-// decodeTags reads what encodeTags has written.
+// decodeTags reads what encodeTags has written, and nil from the empty text. The tags share the memory of the text.
 func decodeTags(text string) ([]string, error) {
-	if inner, ok := strings.CutPrefix(text, `["`); ok && !strings.Contains(text, `\`) {
-		if inner, ok = strings.CutSuffix(inner, `"]`); ok {
-			if tags := strings.Split(inner, `","`); !strings.Contains(strings.Join(tags, ""), `"`) {
-				return tags, nil
-			}
-		}
+	if text == "" {
+		return nil, nil
+	}
+	if tags, ok := plainTags(text); ok {
+		return tags, nil
 	}
 	var tags []string
 	if err := json.Unmarshal([]byte(text), &tags); err != nil {
@@ -146,17 +182,67 @@ func decodeTags(text string) ([]string, error) {
 	return tags, nil
 }
 
-// encodeMetadata writes metadata as a JSON object, whose keys are sorted.
-func encodeMetadata(metadata map[string]string) (string, error) {
-	text, err := json.Marshal(metadata)
-	return string(text), err
-}
-
-// decodeMetadata reads what encodeMetadata has written.
+// decodeMetadata reads what encodeMetadata has written, and nil from the empty text. The metadata shares the memory of the text.
 func decodeMetadata(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // it is what a message without metadata has
+	}
+	if metadata, ok := plainMetadata(text); ok {
+		return metadata, nil
+	}
 	var metadata map[string]string
 	if err := json.Unmarshal([]byte(text), &metadata); err != nil {
 		return nil, fmt.Errorf("its metadata is %q, which is no JSON object of strings: %w", text, err)
 	}
 	return metadata, nil
+}
+
+// plainTags reads an array of strings without white space around them and without escapes in them, as most are.
+func plainTags(text string) ([]string, bool) {
+	if strings.Contains(text, `\`) {
+		return nil, false
+	}
+	tags := make([]string, 0, strings.Count(text, `","`)+1)
+	for before := byte('['); ; before = ',' {
+		tag, rest, ok := cutString(text, before)
+		if !ok {
+			return nil, false
+		}
+		tags = append(tags, tag)
+		if rest == "]" {
+			return tags, true
+		}
+		text = rest
+	}
+}
+
+// plainMetadata reads an object of strings without white space around them and without escapes in them, as most are.
+func plainMetadata(text string) (map[string]string, bool) {
+	if strings.Contains(text, `\`) {
+		return nil, false
+	}
+	metadata := make(map[string]string, strings.Count(text, `":"`))
+	for before := byte('{'); ; before = ',' {
+		key, rest, ok := cutString(text, before)
+		if !ok {
+			return nil, false
+		}
+		value, rest, ok := cutString(rest, ':')
+		if !ok {
+			return nil, false
+		}
+		metadata[key] = value
+		if rest == "}" {
+			return metadata, true
+		}
+		text = rest
+	}
+}
+
+// cutString cuts a character and the string in quotes that follows it off a text.
+func cutString(text string, before byte) (value, rest string, ok bool) {
+	if len(text) < 2 || text[0] != before || text[1] != '"' {
+		return "", "", false
+	}
+	return strings.Cut(text[2:], `"`)
 }

@@ -2,95 +2,13 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
-	"time"
-
-	lite "zombiezen.com/go/sqlite"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// outboxAnswers are the answers of a call in a transaction: each stream is read when it is needed first, and written once, at the end.
-type outboxAnswers struct {
-	outbox  *Outbox
-	tx      *txn
-	streams map[string]*outboxStream
-	gone    int64 // how many entries have left the outbox
-}
-
-func (o *Outbox) answers(tx *txn) *outboxAnswers {
-	return &outboxAnswers{outbox: o, tx: tx, streams: map[string]*outboxStream{}}
-}
-
-// stream returns a stream; one that is not there has no claim.
-func (a *outboxAnswers) stream(name string) (*outboxStream, error) {
-	if s := a.streams[name]; s != nil {
-		return s, nil
-	}
-	s := &outboxStream{name: name}
-	err := a.tx.query(func(stmt *lite.Stmt) error {
-		s.token, s.lease, s.until = stmt.ColumnInt64(0), stmt.ColumnInt64(1), stmt.ColumnInt64(2)
-		s.last, s.open, s.ready = stmt.ColumnInt64(3), stmt.ColumnInt64(4), stmt.ColumnInt64(5)
-		return nil
-	}, a.outbox.sql.stream, name)
-	if err != nil {
-		return nil, err
-	}
-	a.streams[name] = s
-	return s, nil
-}
-
-// held returns the entry that a claim has handed out, and its stream, unless it was answered or the lease has ended: then the error is
-// [es.ErrLeaseLost].
-func (a *outboxAnswers) held(e es.Entry) (seq int64, s *outboxStream, err error) {
-	if e.Message == nil {
-		return 0, nil, es.Invalidf("outbox entry", "has no message; pass what Claim gave")
-	}
-	var answered int64
-	err = a.tx.query(func(stmt *lite.Stmt) error {
-		seq, answered = stmt.ColumnInt64(0), stmt.ColumnInt64(1)
-		return nil
-	}, a.outbox.sql.held, e.ID[:])
-	if err != nil {
-		return 0, nil, err
-	}
-	if s, err = a.stream(e.Stream); err != nil {
-		return 0, nil, err
-	}
-	out := seq != 0 && s.open > 0 && s.until > a.tx.now && seq <= s.last && answered != s.token
-	if !out || uint64(s.token) != e.Token { //nolint:gosec // a token is above 0
-		return 0, nil, fmt.Errorf("outbox entry %s of stream %q: %w", e.ID, e.Stream, es.ErrLeaseLost)
-	}
-	return seq, s, nil
-}
-
-// settle writes down what has changed.
-func (a *outboxAnswers) settle() error {
-	for _, s := range a.streams {
-		if s.token == 0 && s.open == 0 && s.ready == 0 { // it was not there, so nothing of it was answered
-			continue
-		}
-		if err := a.outbox.settle(a.tx, s); err != nil {
-			return err
-		}
-	}
-	if a.gone == 0 {
-		return nil
-	}
-	return a.tx.write(a.outbox.sql.depth, -a.gone)
-}
-
 // Complete removes entries that are done.
 func (o *Outbox) Complete(ctx context.Context, entries []es.Entry) error {
-	return o.eachHeld(ctx, entries, synced, func(a *outboxAnswers, _ int, seq int64, s *outboxStream) error {
-		return a.complete(seq, s)
-	})
-}
-
-func (a *outboxAnswers) complete(seq int64, s *outboxStream) error {
-	s.open--
-	a.gone++
-	return a.tx.write(a.outbox.sql.remove, seq)
+	return o.eachHeld(ctx, entries, synced, func(e *outboxEdit, _ int, h heldEntry) error { return e.complete(h) })
 }
 
 // Fail gives entries back after a failed attempt. An Err that is nil is [es.ErrInvalid]; a negative Delay counts as none.
@@ -102,15 +20,11 @@ func (o *Outbox) Fail(ctx context.Context, entries []es.Entry, f es.Failure) err
 		return es.Invalidf("failure", "has no error; it takes what went wrong")
 	}
 	dead := f.Dead || es.Permanent(f.Err)
-	err := o.eachHeld(ctx, entries, synced, func(a *outboxAnswers, _ int, seq int64, s *outboxStream) error {
-		if !dead {
-			s.open--
-			return a.tx.write(o.sql.retry, s.token, a.tx.now+max(f.Delay, 0).Microseconds(), seq)
+	err := o.eachHeld(ctx, entries, synced, func(e *outboxEdit, _ int, h heldEntry) error {
+		if dead {
+			return e.bury(h, f)
 		}
-		if err := a.tx.write(o.sql.bury, a.tx.now, f.Err.Error(), f.Park, seq); err != nil {
-			return err
-		}
-		return a.complete(seq, s)
+		return e.retry(h, e.tx.now+max(f.Delay, 0).Microseconds())
 	})
 	for i := range entries {
 		if es.Of(err, i) == nil {
@@ -122,32 +36,30 @@ func (o *Outbox) Fail(ctx context.Context, entries []es.Entry, f es.Failure) err
 
 // Release gives entries back at once; it was not an attempt.
 func (o *Outbox) Release(ctx context.Context, entries []es.Entry) error {
-	return o.eachHeld(ctx, entries, unsynced, func(a *outboxAnswers, _ int, seq int64, s *outboxStream) error {
-		s.open--
-		return a.tx.write(o.sql.giveBack, s.token, seq)
-	})
+	return o.eachHeld(ctx, entries, unsynced, func(e *outboxEdit, _ int, h heldEntry) error { return e.release(h) })
 }
 
 // Extend starts the lease of the entries anew, and sets their Deadline. The lease is on the stream, so other entries of the stream that
 // the claim handed out have the new one too.
 func (o *Outbox) Extend(ctx context.Context, entries []es.Entry) error {
 	until := make([]int64, len(entries))
-	err := o.eachHeld(ctx, entries, unsynced, func(a *outboxAnswers, i int, _ int64, s *outboxStream) error {
-		s.until = leaseEnd(a.tx.now, time.Duration(s.lease)*time.Microsecond)
-		until[i] = s.until
+	err := o.eachHeld(ctx, entries, unsynced, func(e *outboxEdit, i int, _ heldEntry) error {
+		e.stream.until = e.tx.now + e.stream.lease
+		e.changed = true
+		until[i] = e.stream.until
 		return nil
 	})
 	for i := range entries {
-		if until[i] != 0 && es.Of(err, i) == nil {
-			entries[i].Deadline = timeOf(until[i])
+		if es.Of(err, i) == nil {
+			entries[i].Deadline = timeAt(until[i])
 		}
 	}
 	return err
 }
 
-// eachHeld has do answer each entry that is still the caller's, in a transaction. For the others there is an error.
+// eachHeld has do answer each entry that is still the caller's, in one transaction. For the others there is an error.
 func (o *Outbox) eachHeld(ctx context.Context, entries []es.Entry, how durability,
-	do func(a *outboxAnswers, i int, seq int64, s *outboxStream) error,
+	do func(e *outboxEdit, i int, h heldEntry) error,
 ) error {
 	if err := o.db.handle.begin(ctx); err != nil {
 		return err
@@ -159,13 +71,12 @@ func (o *Outbox) eachHeld(ctx context.Context, entries []es.Entry, how durabilit
 	var errs []error // made when there is one
 	err := o.db.write(ctx, &op{relaxed: how == unsynced, run: func(tx *txn) error {
 		errs = nil
-		a := o.answers(tx)
+		e := o.edit(tx)
 		for i := range entries {
-			seq, s, err := a.held(entries[i])
-			switch {
-			case err == nil:
-				err = do(a, i, seq, s)
-			case !isFault(err):
+			h, err := e.held(entries[i])
+			if err == nil {
+				err = do(e, i, h)
+			} else if !isFault(err) {
 				if errs == nil {
 					errs = make([]error, len(entries))
 				}
@@ -175,7 +86,7 @@ func (o *Outbox) eachHeld(ctx context.Context, entries []es.Entry, how durabilit
 				return err
 			}
 		}
-		return a.settle()
+		return e.end()
 	}})
 	if err != nil {
 		return err
@@ -192,16 +103,14 @@ func (o *Outbox) alive(ctx context.Context) error {
 	return nil
 }
 
-// Forward appends each entry's message to its stream, expecting [es.Any], and completes the entry, both or neither.
+// Forward appends each entry's message to its stream, expecting [es.Any], and completes the entry, both or neither. All of it is one
+// transaction.
 func (o *Outbox) Forward(ctx context.Context, entries []es.Entry) []es.Outcome {
 	outcomes := make([]es.Outcome, len(entries))
 	err := o.db.handle.begin(ctx)
 	if err == nil {
 		defer o.db.handle.leave()
-		if len(entries) == 0 {
-			return outcomes
-		}
-		err = o.db.write(ctx, &op{run: func(tx *txn) error { return o.forward(tx, entries, outcomes) }})
+		err = o.forward(ctx, entries, outcomes)
 	}
 	if err != nil {
 		for i := range outcomes {
@@ -211,40 +120,52 @@ func (o *Outbox) Forward(ctx context.Context, entries []es.Entry) []es.Outcome {
 	return outcomes
 }
 
-func (o *Outbox) forward(tx *txn, entries []es.Entry, outcomes []es.Outcome) error {
-	a := o.answers(tx)
-	var held map[string]bool // streams whose later entries must not overtake one that failed
-	for i, entry := range entries {
-		outcomes[i] = es.Outcome{}
-		if entry.Message != nil && held[entry.Stream] {
-			outcomes[i].Err = es.ErrHeldBack
-			continue
-		}
-		var err error
-		outcomes[i].Appended, err = a.forward(entry)
-		if isFault(err) {
-			return err
-		}
-		outcomes[i].Err = err
-		if err != nil && !es.Permanent(err) && entry.Message != nil {
-			if held == nil {
-				held = map[string]bool{}
-			}
-			held[entry.Stream] = true
+func (o *Outbox) forward(ctx context.Context, entries []es.Entry, outcomes []es.Outcome) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	size := 0
+	for _, entry := range entries {
+		if entry.Message != nil {
+			size += len(entry.Data) + eventOverhead
 		}
 	}
-	return a.settle()
+	return o.db.write(ctx, &op{size: size, run: func(tx *txn) error {
+		e := o.edit(tx)
+		var failed map[string]bool // streams whose later entries must not overtake one that failed
+		for i, entry := range entries {
+			outcomes[i] = es.Outcome{}
+			if entry.Message != nil && failed[entry.Stream] {
+				outcomes[i].Err = es.ErrHeldBack
+				continue
+			}
+			done, err := e.forward(entry)
+			if isFault(err) {
+				return err
+			}
+			outcomes[i] = es.Outcome{Appended: done, Err: err}
+			if err == nil || es.Permanent(err) {
+				continue
+			}
+			if failed == nil {
+				failed = map[string]bool{}
+			}
+			failed[entry.Stream] = true
+		}
+		return e.end()
+	}})
 }
 
-func (a *outboxAnswers) forward(entry es.Entry) (es.Appended, error) {
-	seq, s, err := a.held(entry)
+// forward appends the message of an entry and completes the entry. With an error of a role it has done neither.
+func (e *outboxEdit) forward(entry es.Entry) (es.Appended, error) {
+	h, err := e.held(entry)
 	if err != nil {
 		return es.Appended{}, err
 	}
 	to := es.AppendTo(entry.Stream, es.Any, entry.Message)
-	done, err := a.outbox.db.events.appendIn(a.tx, &to)
+	done, err := e.db.events.appendIn(e.tx, &to)
 	if err != nil {
 		return es.Appended{}, err
 	}
-	return done, a.complete(seq, s)
+	return done, e.complete(h)
 }

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	lite "zombiezen.com/go/sqlite"
@@ -10,29 +12,25 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// outboxStream is a stream of the outbox in a transaction.
-type outboxStream struct {
-	name                            string
-	token, lease, until, last, open int64
-	ready                           int64 // 0 when it is not
-}
-
-// Claim fills dst with entries that can be worked on now.
+// Claim fills dst with entries that can be worked on now. Who finds nothing does not wait for those who write to the file.
+//
+// Streams take turns: the one that has waited longest for its turn comes first, and each has an equal share of dst. What some do not
+// need goes to the others, so that one long stream alone fills dst.
 func (o *Outbox) Claim(ctx context.Context, dst []es.Entry, opts es.ClaimOptions) (int, error) {
 	if err := o.db.handle.begin(ctx); err != nil {
 		return 0, err
 	}
 	defer o.db.handle.leave()
-	if opts.Owner == "" {
-		return 0, es.Invalidf("claim", "has no owner; name who claims")
+	if err := es.ValidateName("owner", opts.Owner); err != nil {
+		return 0, err
 	}
 	lease, err := leaseOr(opts.Lease)
 	if err != nil || len(dst) == 0 {
 		return 0, err
 	}
 	ready := int64(0)
-	err = o.db.read(ctx, func(c *conn) error { // most polls find nothing, and need not disturb who writes
-		ready, err = c.number(o.sql.anyReady, time.Now().UnixMicro())
+	err = o.db.read(ctx, func(c *conn) error {
+		ready, err = c.number(o.sql.isReady, time.Now().UnixMicro())
 		return err
 	})
 	if err != nil || ready == 0 {
@@ -49,122 +47,178 @@ func (o *Outbox) Claim(ctx context.Context, dst []es.Entry, opts es.ClaimOptions
 	return copy(dst, claimed), nil
 }
 
-// outboxHand is what a claim takes of a stream.
-type outboxHand struct {
-	outboxStream
-	entries []es.Entry
-	ended   bool // there is nothing more to be had of it
+// outboxClaim is a claim that is being made.
+type outboxClaim struct {
+	outboxEdit
+
+	token    int64
+	until    time.Time
+	streams  []claimedStream
+	receiver *claimedStream // whose entries are being handed out
+	entries  []es.Entry     // that were handed out, in this order
 }
 
-// claim takes up to so many entries: of each stream that is ready a share first, and then what is left over.
+// claimedStream is a stream, and which entries of the claim are its.
+type claimedStream struct {
+	outboxStream
+
+	share, rest span
+}
+
+// span is from one index up to, and without, another.
+type span struct{ from, to int }
+
+// claim makes a claim for so many entries at the most.
 func (o *Outbox) claim(tx *txn, most int, lease time.Duration) ([]es.Entry, error) {
-	var hands []*outboxHand
+	c := outboxClaim{outboxEdit: outboxEdit{Outbox: o, tx: tx}}
 	err := tx.query(func(stmt *lite.Stmt) error {
-		hands = append(hands, &outboxHand{outboxStream: outboxStream{
-			name: stmt.ColumnText(0), token: stmt.ColumnInt64(1), lease: stmt.ColumnInt64(2), until: stmt.ColumnInt64(3),
-			last: stmt.ColumnInt64(4), open: stmt.ColumnInt64(5),
-		}})
+		c.streams = append(c.streams, claimedStream{outboxStream: readOutboxStream(stmt, 0)})
 		return nil
 	}, o.sql.ready, tx.now, most)
-	if err != nil || len(hands) == 0 {
+	if err != nil || len(c.streams) == 0 {
 		return nil, err
 	}
-	tx.writes++
-	token, err := tx.number(o.sql.token)
-	if err != nil {
+	if err := c.begin(lease); err != nil {
 		return nil, err
 	}
-	left := most
-	for _, share := range []int{most / len(hands), most} {
-		for _, h := range hands {
-			n, err := o.handOut(tx, h, min(share, left), token)
-			if err != nil {
-				return nil, err
-			}
-			left -= n
-		}
-	}
-	claimed := make([]es.Entry, 0, most-left)
-	until := leaseEnd(tx.now, lease)
-	for _, h := range hands {
-		for i := range h.entries {
-			h.entries[i].Deadline = timeOf(until)
-		}
-		claimed = append(claimed, h.entries...)
-		h.token, h.lease, h.until, h.open = token, lease.Microseconds(), until, int64(len(h.entries))
-		if err := o.settle(tx, &h.outboxStream); err != nil {
+	share := most / len(c.streams)
+	for i := range c.streams {
+		s := &c.streams[i]
+		if s.share, err = c.handOut(s, share); err != nil {
 			return nil, err
 		}
 	}
-	return claimed, nil
+	grouped := true
+	for i := range c.streams {
+		s, left := &c.streams[i], most-len(c.entries)
+		if left == 0 || s.share.to-s.share.from < share { // it has no more
+			continue
+		}
+		if s.rest, err = c.handOut(s, left); err != nil {
+			return nil, err
+		}
+		grouped = grouped && s.rest.from == s.rest.to
+	}
+	if !grouped {
+		c.group()
+	}
+	for i := range c.streams {
+		c.stream, c.changed = c.streams[i].outboxStream, true
+		if err := c.put(); err != nil {
+			return nil, err
+		}
+	}
+	return c.entries, nil
 }
 
-// handOut adds up to so many entries to what is taken of a stream, as far as they can be worked on, and returns how many. A claim of
-// before whose lease has ended counts as an attempt: the message may be what its owner died of.
-func (o *Outbox) handOut(tx *txn, h *outboxHand, most int, token int64) (int, error) {
-	if h.open > 0 {
-		if err := tx.write(o.sql.overdue, h.name, h.last, h.token); err != nil {
-			return 0, err
+// begin has the claim take over the streams. The lease of a claim that had entries in hand has ended. That counts as an attempt, which
+// need not survive a loss of power: the next one is counted again.
+func (c *outboxClaim) begin(lease time.Duration) (err error) {
+	c.tx.writes++
+	if c.token, err = c.tx.number(c.sql.token); err != nil {
+		return err
+	}
+	until := leaseEnd(c.tx.now, lease)
+	c.until = timeAt(until)
+	for i := range c.streams {
+		s := &c.streams[i].outboxStream
+		if s.open > 0 {
+			if err := c.tx.write(c.sql.takeBack, s.name, s.last, s.token); err != nil {
+				return err
+			}
 		}
-		h.open = 0
+		s.token, s.lease, s.until, s.last, s.open = c.token, max(1, lease.Microseconds()), until, 0, 0
 	}
-	if len(h.entries) == 0 {
-		h.last = 0
+	return nil
+}
+
+// errEnough ends the reading of rows.
+var errEnough = errors.New("sqlite: no more rows are wanted")
+
+// handOut hands out up to so many more entries of a stream, as far as they can be worked on.
+func (c *outboxClaim) handOut(s *claimedStream, most int) (span, error) {
+	before := int64(math.MaxInt64)
+	if s.parked != 0 {
+		before = s.parked
 	}
-	if most <= 0 || h.ended {
-		return 0, nil
+	c.receiver = s
+	handed := span{from: len(c.entries)}
+	err := c.tx.query(c.receive, c.sql.handOut, s.name, s.last, before, most)
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	parked, err := tx.number(o.sql.parked, h.name)
-	if err != nil {
-		return 0, err
+	handed.to = len(c.entries)
+	return handed, err
+}
+
+// receive hands out the entry of a row.
+func (c *outboxClaim) receive(stmt *lite.Stmt) error {
+	place, due := stmt.ColumnInt64(0), stmt.ColumnInt64(1)
+	if due > c.tx.now {
+		return errEnough
 	}
-	n := 0
-	err = tx.query(func(stmt *lite.Stmt) error {
-		seq, due := stmt.ColumnInt64(0), stmt.ColumnInt64(3)
-		if h.ended = h.ended || due > tx.now || parked != 0 && parked < seq; h.ended {
+	m := new(es.Message)
+	if err := readMessage(stmt, 4, m); err != nil {
+		return damaged(fmt.Errorf("outbox entry at place %d: %w", place, err))
+	}
+	c.receiver.last = place
+	c.receiver.open++
+	c.entries = append(c.entries, es.Entry{
+		Message: m, Enqueued: timeAt(stmt.ColumnInt64(2)), Attempt: stmt.ColumnInt(3), Deadline: c.until,
+		Token: uint64(c.token), //nolint:gosec // a token is above 0
+	})
+	return nil
+}
+
+// group brings the entries of each stream together.
+func (c *outboxClaim) group() {
+	entries := make([]es.Entry, 0, len(c.entries))
+	for _, s := range c.streams {
+		entries = append(entries, c.entries[s.share.from:s.share.to]...)
+		entries = append(entries, c.entries[s.rest.from:s.rest.to]...)
+	}
+	c.entries = entries
+}
+
+// Wait returns when there may be something to claim.
+func (o *Outbox) Wait(ctx context.Context) error {
+	watching := false
+	defer func() {
+		if watching {
+			o.db.watch.end()
+		}
+	}()
+	for {
+		rung := o.db.outboxBell.listen()
+		next, err := o.nextReady(ctx)
+		if err != nil {
+			return err
+		}
+		if next != 0 && next <= time.Now().UnixMicro() {
 			return nil
 		}
-		m := new(es.Message)
-		if err := readMessage(stmt, 4, m); err != nil {
-			return damaged(fmt.Errorf("outbox entry %d: %w", seq, err))
+		if !watching { // and look once more: somebody may have written in between
+			if err := o.db.watch.begin(); err != nil {
+				return err
+			}
+			watching = true
+			continue
 		}
-		h.last = seq
-		h.entries = append(h.entries, es.Entry{
-			Message: m, Enqueued: timeOf(stmt.ColumnInt64(1)), Attempt: stmt.ColumnInt(2),
-			Token: uint64(token), //nolint:gosec // a token is above 0
-		})
-		n++
-		return nil
-	}, o.sql.handOut, h.name, h.last, most)
-	return n, err
+		if err := o.db.wait(ctx, rung, timeOf(next)); err != nil {
+			return err
+		}
+	}
 }
 
-// settle writes a stream down after a change, with when it can be claimed from next.
-func (o *Outbox) settle(tx *txn, s *outboxStream) error {
-	if s.open > 0 {
-		return o.putStream(tx, s, s.until)
+// nextReady returns when the first stream can be claimed from, 0 when nobody knows.
+func (o *Outbox) nextReady(ctx context.Context) (at int64, err error) {
+	if err := o.db.handle.begin(ctx); err != nil {
+		return 0, err
 	}
-	var first, due int64
-	err := tx.query(func(stmt *lite.Stmt) error {
-		first, due = stmt.ColumnInt64(0), stmt.ColumnInt64(1)
-		return nil
-	}, o.sql.first, s.name)
-	if err != nil {
+	defer o.db.handle.leave()
+	err = o.db.read(ctx, func(c *conn) error {
+		at, err = c.number(o.sql.nextReady)
 		return err
-	}
-	parked, err := tx.number(o.sql.parked, s.name)
-	switch {
-	case err != nil:
-		return err
-	case first == 0 && parked == 0:
-		return tx.write(o.sql.dropStream, s.name)
-	case first == 0 || parked != 0 && parked < first:
-		return o.putStream(tx, s, nil)
-	}
-	tx.tells |= outboxChanged
-	return o.putStream(tx, s, max(due, tx.now))
-}
-
-func (o *Outbox) putStream(tx *txn, s *outboxStream, ready any) error {
-	return tx.write(o.sql.setStream, s.name, ready, s.token, s.lease, s.until, s.last, s.open)
+	})
+	return at, err
 }

@@ -7,8 +7,8 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// Drop removes a model, and the checkpoint of the projection of that name. The model is gone at once; its documents are removed in small
-// steps, of which a process that dies leaves the rest to the next one.
+// Drop removes a model, and the checkpoint of the projection of that name. It costs the same however many documents there are; their
+// room in the file is given back afterwards.
 func (r *ReadModels) Drop(ctx context.Context, model string) error {
 	if err := r.db.handle.begin(ctx); err != nil {
 		return err
@@ -23,14 +23,14 @@ func (r *ReadModels) Drop(ctx context.Context, model string) error {
 		}
 		return tx.write(r.sql.removeProgress, model)
 	}})
-	if err != nil {
-		return err
+	if err == nil {
+		r.sweeper.wake()
 	}
-	return r.sweepAfter(ctx)
+	return err
 }
 
 // Switch puts models that were built aside into the place of those that are read, all in one step. The documents keep the revisions
-// they were built with.
+// they were built with. It costs the same however many documents there are.
 func (r *ReadModels) Switch(ctx context.Context, replacements ...es.Replacement) error {
 	if err := r.db.handle.begin(ctx); err != nil {
 		return err
@@ -52,10 +52,10 @@ func (r *ReadModels) Switch(ctx context.Context, replacements ...es.Replacement)
 		}
 		return nil
 	}})
-	if err != nil {
-		return err
+	if err == nil {
+		r.sweeper.wake()
 	}
-	return r.sweepAfter(ctx)
+	return err
 }
 
 // checkReplacement tells whether there is something to put into the place of a model.
@@ -79,7 +79,7 @@ func (r *ReadModels) replace(tx *txn, rep es.Replacement) error {
 	if err := tx.write(r.sql.hideModel, rep.Model); err != nil {
 		return err
 	}
-	if err := tx.write(r.sql.nameModel, rep.Model, rep.With); err != nil {
+	if err := tx.write(r.sql.renameModel, rep.Model, rep.With); err != nil {
 		return err
 	}
 	if err := tx.write(r.sql.removeProgress, rep.Model); err != nil {
@@ -102,43 +102,4 @@ func validateReplacements(replacements []es.Replacement) error {
 		}
 	}
 	return nil
-}
-
-// sweepAfter removes what a call has taken out of sight. The call is done, whatever becomes of this: what is left is removed another
-// time.
-func (r *ReadModels) sweepAfter(ctx context.Context) error {
-	if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
-		r.db.config.Logger.Warn("sqlite: documents of a model that was dropped are left; they are removed later", "path",
-			r.db.config.Path, "error", err)
-	}
-	return nil
-}
-
-// sweptPerOp is how many documents are removed in a transaction.
-const sweptPerOp = 256
-
-// sweep removes the documents that nobody sees any more.
-func (r *ReadModels) sweep(ctx context.Context) error {
-	for {
-		var model int64
-		err := r.db.read(ctx, func(c *conn) (err error) {
-			model, err = c.number(r.sql.hidden)
-			return err
-		})
-		if err != nil || model == 0 {
-			return err
-		}
-		err = r.db.write(ctx, &op{relaxed: true, run: func(tx *txn) error {
-			if err := tx.write(r.sql.sweep, model, sweptPerOp); err != nil {
-				return err
-			}
-			if tx.Changes() == sweptPerOp {
-				return nil
-			}
-			return tx.write(r.sql.removeModel, model)
-		}})
-		if err != nil {
-			return err
-		}
-	}
 }

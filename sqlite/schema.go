@@ -54,20 +54,28 @@ func (db *DB) prepare(c *conn) error {
 	}
 	for _, setting := range []string{
 		"PRAGMA journal_mode=WAL",
-		"PRAGMA synchronous=" + db.config.Synchronous.String(),
-		"PRAGMA wal_autocheckpoint=" + strconv.Itoa(db.config.CheckpointPages),
+		"PRAGMA synchronous=FULL",
+		"PRAGMA wal_autocheckpoint=0", // the writer does it
 		"PRAGMA foreign_keys=OFF",
+		pageCache,
 	} {
 		if err := c.pragma(setting); err != nil {
 			return err
 		}
 	}
-	return inTransaction(c, func() error {
+	if err := bringIn(c); err != nil {
+		return err
+	}
+	err = inTransaction(c, func() error {
 		if err := migrate(c); err != nil {
 			return err
 		}
 		return db.findSpace(c)
 	})
+	if err != nil {
+		return err
+	}
+	return c.pragma("PRAGMA synchronous=" + db.config.Synchronous.String())
 }
 
 // identify returns the version of the schema, 0 for a file that is new.

@@ -79,6 +79,7 @@ func (w *writer) transaction() {
 		o.done <- struct{}{}
 	}
 	clear(ops)
+	w.checkpointWhenDue()
 }
 
 // errAlone says that the ops of a transaction, which was rolled back, are to be done each alone.
@@ -237,13 +238,7 @@ func (w *writer) end() {
 
 // commit commits the transaction.
 func (w *writer) commit() error {
-	err := w.conn.query(nil, "COMMIT")
-	if err != nil && isSyncFailure(err) {
-		w.broken = err
-		w.db.config.Logger.Error("sqlite: a sync has failed; the store takes no more writes", "path", w.db.config.Path, "error", err)
-		return fmt.Errorf("%w: %w", ErrBroken, err)
-	}
-	return err
+	return w.breakAfter(w.conn.query(nil, "COMMIT"))
 }
 
 // rollback ends the transaction, if SQLite has not done so itself.

@@ -239,6 +239,9 @@ func runOwn(c *conn, row func(Row) error, query string, args []any) error {
 	if blank(query) {
 		return es.Invalidf("statement", "is empty; it takes one")
 	}
+	if err := c.guard.install(c); err != nil {
+		return err
+	}
 	c.guard.allow()
 	stmt, trailing, err := c.PrepareTransient(query)
 	refused := c.guard.forbid(query)

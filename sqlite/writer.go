@@ -71,7 +71,9 @@ type writer struct {
 	synced  bool          // the connection syncs at each commit
 	last    int           // how many ops the last transaction had
 	broken  error         // a sync has failed
-	scratch []*op
+	// checkpointAt is how long the log is to be when the next checkpoint is tried, in pages.
+	checkpointAt int64
+	scratch      []*op
 }
 
 func newWriter(db *DB, c *conn, t *turn) *writer {
@@ -177,18 +179,13 @@ func (w *writer) waiting() bool {
 // gather lets those who were woken by the last transaction come back with their next op, as long as more of them come: otherwise
 // the first of them would have a sync for himself while the others wait for it. A lone op waits for nobody.
 func (w *writer) gather() {
-	const rounds = 4
-	before := w.length()
-	for range rounds {
-		if before >= w.last {
-			return
-		}
+	const patience = 16 // how often in a row nobody may come
+	here := w.length()
+	for idle := 0; here < w.last && idle < patience; idle++ {
 		runtime.Gosched()
-		now := w.length()
-		if now == before && now > 1 {
-			return
+		if now := w.length(); now != here {
+			here, idle = now, 0
 		}
-		before = now
 	}
 }
 

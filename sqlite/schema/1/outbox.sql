@@ -1,13 +1,10 @@
--- The outbox. Entries of a stream are handed out in the order of seq, from the first on, to one claim at a time.
+-- The outbox. An entry is written once, and removed when it is done. What happens to it in between stands elsewhere, for those few to
+-- whom something happens: a message may be large, and is not to be written again with each attempt.
 CREATE TABLE es_outbox_$ (
-  seq INTEGER PRIMARY KEY,
-  enqueued INTEGER NOT NULL,
-  attempt INTEGER NOT NULL,
-  due INTEGER NOT NULL,      -- when to try it again; 0: at once
-  answered INTEGER NOT NULL, -- the token of the claim that has given it back
-  failed INTEGER NOT NULL,   -- 1: it has failed before
-  replayed INTEGER NOT NULL, -- 1: it was a dead letter
-  id BLOB NOT NULL,          -- this and what follows is as in es_events_$
+  entry INTEGER PRIMARY KEY,  -- in the order in which they were enqueued or replayed: the first is the oldest
+  place INTEGER NOT NULL,     -- in the order of its stream; no other entry ever has the same one
+  enqueued INTEGER NOT NULL,  -- or replayed; microseconds since 1970, as all times here
+  id BLOB NOT NULL,           -- this and what follows is as in es_events_$
   stream TEXT NOT NULL,
   name TEXT NOT NULL,
   schema INTEGER NOT NULL,
@@ -20,31 +17,39 @@ CREATE TABLE es_outbox_$ (
   data BLOB
 );
 CREATE UNIQUE INDEX es_outbox_$_id ON es_outbox_$ (id);
-CREATE INDEX es_outbox_$_stream ON es_outbox_$ (stream, seq);
-CREATE INDEX es_outbox_$_failed ON es_outbox_$ (failed) WHERE failed = 1;
-CREATE INDEX es_outbox_$_replayed ON es_outbox_$ (enqueued) WHERE replayed = 1;
+CREATE INDEX es_outbox_$_stream ON es_outbox_$ (stream, place);
 
--- Streams that have entries, or wait for a dead letter. What a claim has in hand of a stream are its entries up to last that the claim
--- has not answered: so a claim writes one row for each stream, and none for an entry.
+-- Entries that came back from a claim.
+CREATE TABLE es_outbox_tries_$ (
+  entry INTEGER PRIMARY KEY,
+  attempt INTEGER NOT NULL,  -- the next one; 1 is that of entries that are not here
+  due INTEGER NOT NULL,      -- when that may be; 0: at once
+  failed INTEGER NOT NULL,   -- 1: it has failed before
+  back INTEGER NOT NULL      -- the token of the claim that has given it back; 0: none has
+);
+
+-- Streams that have entries, or wait for a dead letter. What a claim has in hand of a stream are the entries up to last, but for those
+-- that it has given back: so a claim writes one row for each stream, and none for an entry.
 CREATE TABLE es_outbox_streams_$ (
   stream TEXT PRIMARY KEY,
   ready INTEGER,           -- when it can be claimed from; NULL: not before something is done about a dead letter
   token INTEGER NOT NULL,  -- of the claim
   lease INTEGER NOT NULL,  -- for how long it was made, in microseconds
   until INTEGER NOT NULL,  -- when its lease ends
-  last INTEGER NOT NULL,
-  open INTEGER NOT NULL    -- how many entries it has in hand; 0: there is no claim
+  last INTEGER NOT NULL,   -- the place of the last entry that it was given
+  open INTEGER NOT NULL,   -- how many entries it has in hand; 0: there is no claim
+  parked INTEGER NOT NULL  -- the place of the first dead letter that the stream waits for; 0: there is none
 ) WITHOUT ROWID;
 CREATE INDEX es_outbox_streams_$_ready ON es_outbox_streams_$ (ready) WHERE ready IS NOT NULL;
 
 CREATE TABLE es_outbox_dead_$ (
-  death INTEGER PRIMARY KEY AUTOINCREMENT,
-  seq INTEGER NOT NULL,
+  death INTEGER PRIMARY KEY,  -- in the order in which they died
+  place INTEGER NOT NULL,
   enqueued INTEGER NOT NULL,
   died INTEGER NOT NULL,
   attempts INTEGER NOT NULL,
   error TEXT NOT NULL,
-  parked INTEGER NOT NULL, -- 1: its stream waits for it
+  parked INTEGER NOT NULL,    -- 1: its stream waits for it
   id BLOB NOT NULL,
   stream TEXT NOT NULL,
   name TEXT NOT NULL,
@@ -58,13 +63,16 @@ CREATE TABLE es_outbox_dead_$ (
   data BLOB
 );
 CREATE UNIQUE INDEX es_outbox_dead_$_id ON es_outbox_dead_$ (id);
-CREATE INDEX es_outbox_dead_$_parked ON es_outbox_dead_$ (stream, seq) WHERE parked = 1;
+CREATE INDEX es_outbox_dead_$_parked ON es_outbox_dead_$ (stream, place) WHERE parked = 1;
 
--- One row of counters.
+-- One row: the last place and the last token that were given, and how much there is of what.
 CREATE TABLE es_outbox_state_$ (
   one INTEGER PRIMARY KEY CHECK (one = 1),
-  seq INTEGER NOT NULL,   -- the last that was given
-  token INTEGER NOT NULL, -- the last that was given
-  depth INTEGER NOT NULL  -- how many entries there are
+  place INTEGER NOT NULL,
+  token INTEGER NOT NULL,
+  depth INTEGER NOT NULL,     -- entries
+  retrying INTEGER NOT NULL,  -- those of them that have failed before
+  dead INTEGER NOT NULL,      -- dead letters
+  parked INTEGER NOT NULL     -- streams that wait for one
 );
-INSERT INTO es_outbox_state_$ VALUES (1, 0, 0, 0);
+INSERT INTO es_outbox_state_$ VALUES (1, 0, 0, 0, 0, 0, 0);
