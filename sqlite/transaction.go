@@ -66,10 +66,17 @@ func (w *writer) transaction() {
 		return
 	}
 	w.last = len(ops)
+	others := w.others
 	tells, err := w.attempt(ops)
+	if tells != 0 {
+		w.turn.announce(w.name)
+	}
 	w.end()
 	if errors.Is(err, errAlone) {
 		tells, err = w.oneByOne(ops), nil
+	}
+	if others { // what they announced may be covered by what we have announced
+		tells = everything
 	}
 	w.db.tell(tells)
 	for _, o := range ops {
@@ -180,6 +187,9 @@ func (w *writer) oneByOne(ops []*op) topic {
 			continue
 		}
 		told, err := w.attempt(o)
+		if told != 0 {
+			w.turn.announce(w.name)
+		}
 		w.end()
 		if err != nil {
 			o[0].err = err
@@ -217,7 +227,8 @@ func (w *writer) beginTransaction(synced bool) error {
 		return err
 	}
 	version, err := w.conn.number("PRAGMA data_version")
-	if err == nil && (version != w.version || !w.fresh) {
+	w.others = version != w.version
+	if err == nil && (w.others || !w.fresh) {
 		tx := &txn{conn: w.conn, db: w.db, now: time.Now().UnixMicro()}
 		w.fresh = false
 		err = w.state.refresh(tx)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // turn is the right to write among the processes that have the file open. SQLite lets those who wait try again after a sleep, so
@@ -62,6 +64,28 @@ func (t *turn) release() {
 	if t != nil {
 		unlockFile(t.turn)
 	}
+}
+
+// announce says that a handle of a name has committed. It has the turn still, so that the last name is that of the last commit.
+func (t *turn) announce(name uuid.UUID) {
+	if t != nil {
+		_, _ = t.turn.WriteAt(name[:], 0) // without it others learn of the commit when they look
+	}
+}
+
+// announcedBy tells whether the last commit was announced by a handle of a name.
+func (t *turn) announcedBy(name uuid.UUID) bool {
+	var last uuid.UUID
+	_, err := t.turn.ReadAt(last[:], 0)
+	return err == nil && last == name
+}
+
+// path is that of the file in which commits are announced.
+func (t *turn) path() string {
+	if t == nil {
+		return ""
+	}
+	return t.turn.Name()
 }
 
 func (t *turn) close() error {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -44,18 +45,28 @@ func (db *DB) tell(changed topic) {
 	}
 }
 
-// watch looks for what others have written, as long as somebody waits for it, and rings all the bells then. SQLite tells by a
-// number in the memory that the processes share: no file is read for it.
+// everything is what others may have changed.
+const everything = eventsChanged | outboxChanged
+
+// watch learns of what others have written, as long as somebody waits for it, and rings all the bells then. Where there is a doorbell
+// it is told at once, and looks once a second all the same, for those who write to the file without the toolkit; elsewhere it looks
+// every [Config].PollInterval. To look means to ask SQLite for a number in the memory that the processes share.
 type watch struct {
 	db *DB
 
-	mu      sync.Mutex
-	waiting int
-	conn    *conn // opened when it is needed first
-	version int64
-	timer   *time.Timer
-	closed  bool
+	mu       sync.Mutex
+	waiting  int
+	conn     *conn // opened when it is needed first
+	doorbell *doorbell
+	deaf     bool // there is no doorbell to be had
+	version  int64
+	interval time.Duration
+	timer    *time.Timer
+	closed   bool
 }
+
+// slowPoll is how often to look where there is a doorbell.
+const slowPoll = time.Second
 
 // begin says that somebody waits from now on; it must be followed by end. What others write from now on rings the bells.
 func (w *watch) begin() error {
@@ -64,38 +75,67 @@ func (w *watch) begin() error {
 	if w.closed {
 		return es.ErrClosed
 	}
-	if w.waiting++; w.waiting > 1 {
+	if w.waiting > 0 {
+		w.waiting++
 		return nil
 	}
+	if err := w.open(); err != nil {
+		return err
+	}
+	version, err := w.look()
+	if err != nil {
+		return err
+	}
+	w.waiting, w.version = 1, version
+	w.timer = time.AfterFunc(w.interval, w.poll)
+	return nil
+}
+
+// open opens what is needed to learn of others.
+func (w *watch) open() error {
 	if w.conn == nil {
 		c, err := openReader(w.db.config)
 		if err != nil {
-			w.waiting--
 			return err
 		}
 		w.conn = c
 	}
-	version, err := w.look()
-	if err != nil {
-		w.waiting--
-		return err
+	if w.doorbell == nil && !w.deaf {
+		bell, err := openDoorbell(w.db.writer.turn.path(), w.heard)
+		if err != nil {
+			w.deaf = true
+			w.db.config.Logger.Debug("sqlite: who waits looks time and again, as the system does not tell of others", "error", err)
+		}
+		w.doorbell = bell
 	}
-	w.version = version
-	w.timer = time.AfterFunc(w.db.config.PollInterval, w.poll)
+	w.interval = w.db.config.PollInterval
+	if w.doorbell != nil && w.doorbell.on() == nil {
+		w.interval = max(slowPoll, w.interval)
+	}
 	return nil
 }
 
 func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.waiting--; w.waiting == 0 && w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
+	if w.waiting--; w.waiting > 0 {
+		return
+	}
+	w.timer.Stop()
+	if w.doorbell != nil {
+		w.doorbell.off()
 	}
 }
 
 // look returns a number that is another one after somebody else has written.
 func (w *watch) look() (int64, error) { return w.conn.number("PRAGMA data_version") }
+
+// heard is called when somebody has committed.
+func (w *watch) heard() {
+	if !w.db.writer.turn.announcedBy(w.db.writer.name) {
+		w.db.tell(everything)
+	}
+}
 
 func (w *watch) poll() {
 	w.mu.Lock()
@@ -106,22 +146,26 @@ func (w *watch) poll() {
 	version, err := w.look()
 	if err != nil || version != w.version { // with an error, those who wait find out for themselves what is wrong
 		w.version = version
-		w.db.tell(eventsChanged | outboxChanged)
+		w.db.tell(everything)
 	}
-	w.timer.Reset(w.db.config.PollInterval)
+	w.timer.Reset(w.interval)
 }
 
 func (w *watch) close() error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.closed = true
 	if w.timer != nil {
 		w.timer.Stop()
 	}
-	if w.conn == nil {
-		return nil
+	w.mu.Unlock()
+	var errs []error
+	if w.doorbell != nil {
+		errs = append(errs, w.doorbell.close())
 	}
-	return w.conn.closeConn()
+	if w.conn != nil {
+		errs = append(errs, w.conn.closeConn())
+	}
+	return errors.Join(errs...)
 }
 
 // wait waits until a bell has rung, a time has come (the zero time never comes), the context has ended or the store is closed.

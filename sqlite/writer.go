@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
+
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
@@ -56,6 +58,7 @@ const (
 // writer owns the connection that writes, and a goroutine that does what the ops want.
 type writer struct {
 	db    *DB
+	name  uuid.UUID // tells this handle from others in what is announced
 	conn  *conn
 	turn  *turn
 	state state
@@ -67,6 +70,7 @@ type writer struct {
 
 	ended   chan struct{} // closed when the goroutine has ended
 	version int64         // of the data, as SQLite counts it, at the last transaction
+	others  bool          // have written since the transaction before this one
 	fresh   bool          // the state was refreshed after what others wrote last
 	synced  bool          // the connection syncs at each commit
 	last    int           // how many ops the last transaction had
@@ -77,7 +81,7 @@ type writer struct {
 }
 
 func newWriter(db *DB, c *conn, t *turn) *writer {
-	return &writer{db: db, conn: c, turn: t, work: make(chan struct{}, 1), ended: make(chan struct{}), synced: true}
+	return &writer{db: db, name: uuid.New(), conn: c, turn: t, work: make(chan struct{}, 1), ended: make(chan struct{}), synced: true}
 }
 
 // do has an op done, and returns its outcome. When ctx ends while the op still waits, it is withdrawn; later its outcome is waited
