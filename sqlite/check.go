@@ -143,8 +143,8 @@ type checker struct {
 // mostListed is how many problems of a part are listed.
 const mostListed = 20
 
-// found takes down a problem.
-func (k *checker) found(where, remedy, format string, args ...any) {
+// problemf takes down a problem.
+func (k *checker) problemf(where, remedy, format string, args ...any) {
 	namespace := ""
 	if k.here != nil {
 		namespace = k.here.Name
@@ -163,7 +163,7 @@ func (k *checker) part(where, remedy string, look func() error) error {
 	if !errors.Is(err, ErrCorrupt) {
 		return err
 	}
-	k.found(where, remedy, "it cannot be read: %v", err)
+	k.problemf(where, remedy, "it cannot be read: %v", err)
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (k *checker) run() error {
 	version, err := identify(k.conn)
 	switch {
 	case errors.Is(err, ErrCorrupt):
-		k.found("schema", remedyRestore, "it cannot be read: %v", err)
+		k.problemf("schema", remedyRestore, "it cannot be read: %v", err)
 		return nil
 	case err != nil:
 		return err
@@ -227,7 +227,7 @@ func (k *checker) pages() error {
 		case strings.Contains(what, "never used"), strings.Contains(what, " index "):
 			remedy = "run Reindex"
 		}
-		k.found(where, remedy, "%s", what)
+		k.problemf(where, remedy, "%s", what)
 		return nil
 	}, "PRAGMA integrity_check(1000)")
 }
@@ -249,9 +249,9 @@ func (k *checker) spaces() (spaces []int64, err error) {
 		name := stmt.ColumnText(1)
 		incarnation, err := uuid.FromBytes(columnBytes(stmt, 2))
 		if err != nil || incarnation == uuid.Nil {
-			k.found("es_spaces", "run Fork, which gives a new one", "namespace %q has an incarnation that is no UUID", name)
+			k.problemf("es_spaces", "run Fork, which gives a new one", "namespace %q has an incarnation that is no UUID", name)
 		} else if other := seen[incarnation]; other != "" {
-			k.found("es_spaces", "run Fork, which gives new ones", "namespaces %q and %q have the same incarnation", other, name)
+			k.problemf("es_spaces", "run Fork, which gives new ones", "namespaces %q and %q have the same incarnation", other, name)
 		}
 		seen[incarnation] = name
 		spaces = append(spaces, stmt.ColumnInt64(0))
@@ -288,12 +288,12 @@ func (k *checker) schema(spaces []int64) (err error) {
 	}
 	for name, sql := range want {
 		if got[name] != sql {
-			k.found("schema", remedyRestore, "%s is %q, and should be %q", name, got[name], sql)
+			k.problemf("schema", remedyRestore, "%s is %q, and should be %q", name, got[name], sql)
 		}
 	}
 	for name := range got {
 		if _, known := want[name]; !known {
-			k.found("schema", "drop it by another program when it is of no use", "%s is none of the toolkit's, and has a name as if it were", name)
+			k.problemf("schema", "drop it by another program when it is of no use", "%s is none of the toolkit's, and has a name as if it were", name)
 		}
 	}
 	return nil

@@ -17,13 +17,13 @@ func (k *checker) events() error {
 	return k.query(func(stmt *lite.Stmt) error {
 		position := stmt.ColumnInt64(0)
 		if position <= last {
-			k.found("events", remedyRestore, "position %d comes after %d", position, last)
+			k.problemf("events", remedyRestore, "position %d comes after %d", position, last)
 		}
 		last = position
 		k.here.Head = max(k.here.Head, position)
 		k.here.Events++
 		if err := checkRow(stmt, &m); err != nil {
-			k.found("events", remedyRestore, "the event at position %d: %v", position, err)
+			k.problemf("events", remedyRestore, "the event at position %d: %v", position, err)
 		}
 		return nil
 	}, k.sql("SELECT position, version, recorded, "+messageColumns[:len(messageColumns)-len(", data")]+
@@ -35,7 +35,7 @@ func checkRow(stmt *lite.Stmt, m *es.Message) error {
 	*m = es.Message{}
 	switch {
 	case stmt.ColumnInt64(0) < 1:
-		return fmt.Errorf("positions count from 1")
+		return errors.New("positions count from 1")
 	case stmt.ColumnInt64(1) < 1:
 		return fmt.Errorf("it has version %d; they count from 1", stmt.ColumnInt64(1))
 	case stmt.ColumnLen(3+idColumn) != len(uuid.UUID{}):
@@ -97,25 +97,25 @@ func (s *streamCheck) event(stream string, version, position int64, stub bool) e
 	}
 	switch {
 	case version == s.version:
-		s.found("streams", remedyRestore, "stream %q has version %d at positions %d and %d", stream, version, s.position, position)
+		s.problemf("streams", remedyRestore, "stream %q has version %d at positions %d and %d", stream, version, s.position, position)
 	case version != s.version+1:
-		s.found("streams", remedyRestore, "stream %q has no versions from %d to %d", stream, s.version+1, version-1)
+		s.problemf("streams", remedyRestore, "stream %q has no versions from %d to %d", stream, s.version+1, version-1)
 	}
 	if position <= s.position {
-		s.found("streams", remedyRestore, "stream %q has version %d at position %d, and version %d before it at position %d", stream,
+		s.problemf("streams", remedyRestore, "stream %q has version %d at position %d, and version %d before it at position %d", stream,
 			s.version, s.position, version, position)
 	}
 	switch cleared := version <= s.edit.cleared; {
 	case cleared && !stub:
-		s.found("edits", "truncate the stream once more", "version %d of stream %q is still there, and was cleared", version, stream)
+		s.problemf("edits", "truncate the stream once more", "version %d of stream %q is still there, and was cleared", version, stream)
 	case stub && !cleared:
-		s.found("edits", remedyRestore, "version %d of stream %q is gone, and was not cleared", version, stream)
+		s.problemf("edits", remedyRestore, "version %d of stream %q is gone, and was not cleared", version, stream)
 	}
 	if version <= s.edit.hidden {
 		s.here.Hidden++
 	}
 	if version == s.edit.hidden && position != s.edit.position {
-		s.found("edits", remedyRestore, "stream %q is hidden up to position %d, and version %d stands at position %d", stream,
+		s.problemf("edits", remedyRestore, "stream %q is hidden up to position %d, and version %d stands at position %d", stream,
 			s.edit.position, version, position)
 	}
 	s.version, s.position = version, position
@@ -125,7 +125,7 @@ func (s *streamCheck) event(stream string, version, position int64, stub bool) e
 // end looks at a stream after its last event.
 func (s *streamCheck) end() error {
 	if s.edit.hidden > s.version {
-		s.found("edits", remedyRestore, "stream %q is hidden up to version %d, and ends at version %d", s.stream, s.edit.hidden, s.version)
+		s.problemf("edits", remedyRestore, "stream %q is hidden up to version %d, and ends at version %d", s.stream, s.edit.hidden, s.version)
 	}
 	return nil
 }
@@ -169,13 +169,13 @@ func (e *editCheck) next() error {
 		hidden: e.stmt.ColumnInt64(2), cleared: e.stmt.ColumnInt64(3), deleted: e.stmt.ColumnInt64(4), position: e.stmt.ColumnInt64(5),
 	}
 	if number < 1 || number > e.known {
-		e.found("edits", remedyRestore, "stream %q has edit %d, and the last one is %d", e.stream, number, e.known)
+		e.problemf("edits", remedyRestore, "stream %q has edit %d, and the last one is %d", e.stream, number, e.known)
 	}
 	if e.edit.cleared < 0 || e.edit.cleared > e.edit.hidden {
-		e.found("edits", remedyRestore, "stream %q is hidden up to version %d, and cleared up to %d", e.stream, e.edit.hidden, e.edit.cleared)
+		e.problemf("edits", remedyRestore, "stream %q is hidden up to version %d, and cleared up to %d", e.stream, e.edit.hidden, e.edit.cleared)
 	}
 	if e.edit.deleted < notDeleted || e.edit.deleted > deletedForGood {
-		e.found("edits", remedyRestore, "stream %q is deleted in way %d, which is unknown", e.stream, e.edit.deleted)
+		e.problemf("edits", remedyRestore, "stream %q is deleted in way %d, which is unknown", e.stream, e.edit.deleted)
 	}
 	return nil
 }
@@ -197,7 +197,7 @@ func (e *editCheck) of(stream string) (edit, error) {
 // withoutEvents looks at the edit of a stream that has no events, and goes on.
 func (e *editCheck) withoutEvents() error {
 	if e.edit.hidden > 0 {
-		e.found("edits", remedyRestore, "stream %q is hidden up to version %d, and has no events", e.stream, e.edit.hidden)
+		e.problemf("edits", remedyRestore, "stream %q is hidden up to version %d, and has no events", e.stream, e.edit.hidden)
 	}
 	return e.next()
 }
@@ -220,12 +220,9 @@ func (k *checker) ids() error {
 		stmt.ColumnBytes(0, id[:])
 		position := stmt.ColumnInt64(1)
 		if id == last && at != 0 {
-			k.found("IDs", remedyRestore, "ID %s stands at positions %d and %d", id, at, position)
+			k.problemf("IDs", remedyRestore, "ID %s stands at positions %d and %d", id, at, position)
 		}
 		last, at = id, position
 		return nil
 	}, k.sql("SELECT id, position FROM es_events_$ ORDER BY id, position"))
 }
-
-// isDamage tells whether an error says that something is damaged, and not that it could not be read for another reason.
-func isDamage(err error) bool { return errors.Is(err, ErrCorrupt) }

@@ -195,10 +195,7 @@ func (l *eventLog) readState(c *conn) (runs, edits int64, err error) {
 func (l *eventLog) readRuns(c *conn, generation int64) (*runSet, error) {
 	set := &runSet{generation: generation}
 	err := c.query(func(stmt *lite.Stmt) error {
-		run := index.Run{
-			ID: stmt.ColumnInt64(0), Base: stmt.ColumnInt64(1), Last: stmt.ColumnInt64(2), Level: int(stmt.ColumnInt64(3)),
-			Events: stmt.ColumnInt64(4), Blocks: int(stmt.ColumnInt64(5)), Root: columnBytes(stmt, 6),
-		}
+		run := readRun(stmt)
 		if err := run.Open(); err != nil {
 			return damaged(err)
 		}
