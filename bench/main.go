@@ -8,6 +8,7 @@
 //	go run ./bench -out docs/benchmarks     # write the table, charts and figures there as well
 //	go run ./bench -quick                   # are the floors kept?
 //	go run ./bench -profile router-chain    # where does our time go?
+//	go run ./bench -files /mnt/disk         # the disk that workloads on files are measured on
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/eventsourcing-go/eventsourcing/bench/internal/measure"
@@ -39,11 +41,14 @@ func main() {
 }
 
 type options struct {
-	only, out, profile, profiles string
-	quick, list                  bool
-	rounds                       int
-	round, lasting               time.Duration
-	margin                       float64
+	only, out, profile, profiles, files string
+
+	quick, list, long bool
+
+	rounds         int
+	million        int
+	round, lasting time.Duration
+	margin         float64
 }
 
 // run is the whole command. The error says what went wrong, or which floors were not kept.
@@ -56,15 +61,21 @@ func run(ctx context.Context, args []string, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case o.list:
+	if o.list {
 		return list(out, selected)
-	case o.profile != "":
-		return profileOne(ctx, o, out)
-	case o.quick:
-		return quick(ctx, selected, o, out)
 	}
-	return compare(ctx, selected, o, out)
+	if o.only == "" && !o.long {
+		selected = slices.DeleteFunc(selected, func(w measure.Workload) bool { return w.Long })
+	}
+	return measure.WithStage(o.files, o.million, func(s measure.Stage) error {
+		switch {
+		case o.profile != "":
+			return profileOne(ctx, o, s, out)
+		case o.quick:
+			return quick(ctx, selected, o, s, out)
+		}
+		return compare(ctx, selected, o, s, out)
+	})
 }
 
 func parse(args []string, messages io.Writer) (options, error) {
@@ -80,6 +91,9 @@ func parse(args []string, messages io.Writer) (options, error) {
 	flags.Float64Var(&o.margin, "margin", 0.65, "with -quick: what is left of a floor when noise is taken off")
 	flags.StringVar(&o.profile, "profile", "", "run our side of this `workload` and write profiles of it")
 	flags.StringVar(&o.profiles, "profiles", "bench/profiles", "the `directory` for profiles, one in it for each workload")
+	flags.StringVar(&o.files, "files", "", "the `directory` on the disk to measure; the system's for temporary files, which may be in memory")
+	flags.IntVar(&o.million, "million", 0, "how many events stand for a million that are stored; 1000000, and 100000 with -quick")
+	flags.BoolVar(&o.long, "long", false, "measure what takes minutes as well: ten million stored events")
 	flags.DurationVar(&o.lasting, "for", 10*time.Second, "with -profile: how long")
 	flags.Usage = func() {
 		fmt.Fprint(messages, usage)
@@ -95,15 +109,21 @@ func parse(args []string, messages io.Writer) (options, error) {
 		return o, errors.New("-out writes the report of everything; it does not go with -only or -quick")
 	case o.margin <= 0:
 		return o, fmt.Errorf("-margin is %g; it has to be more than 0", o.margin)
-	case o.rounds < 0 || o.round < 0:
-		return o, errors.New("-rounds and -round cannot be negative")
+	case o.rounds < 0 || o.round < 0 || o.million < 0:
+		return o, errors.New("-rounds, -round and -million cannot be negative")
+	}
+	if o.million == 0 {
+		o.million = 1_000_000
+		if o.quick {
+			o.million /= 10
+		}
 	}
 	return o, nil
 }
 
 const usage = `bench compares this toolkit with a peer and with bare loops, on the same work.
 
-  go run ./bench                          the table of everything; takes a minute or two
+  go run ./bench                          the table of everything; takes ten minutes
   go run ./bench -only router,publish-10  some of it; -list has the names
   go run ./bench -out docs/benchmarks     the table, charts and figures as files
   go run ./bench -quick                   exits with 1 when a floor is not kept
@@ -115,14 +135,14 @@ are medians too. Run it on a quiet machine, and compare ratios, not nanoseconds.
 `
 
 // plan completes what the flags left open.
-func (o options) plan(rounds int, round time.Duration) measure.Plan {
+func (o options) plan(s measure.Stage, rounds int, round time.Duration) measure.Plan {
 	if o.rounds > 0 {
 		rounds = o.rounds
 	}
 	if o.round > 0 {
 		round = o.round
 	}
-	return measure.Plan{Rounds: rounds, Round: round, FloorsOnly: o.quick}
+	return measure.Plan{Rounds: rounds, Round: round, FloorsOnly: o.quick, Stage: s}
 }
 
 func list(out io.Writer, selected []measure.Workload) error {
@@ -141,9 +161,12 @@ func list(out io.Writer, selected []measure.Workload) error {
 }
 
 // compare prints the table of the workloads, and writes the report where it was asked for.
-func compare(ctx context.Context, selected []measure.Workload, o options, out io.Writer) error {
-	plan := o.plan(7, 500*time.Millisecond)
-	r := report.New(plan)
+func compare(ctx context.Context, selected []measure.Workload, o options, s measure.Stage, out io.Writer) error {
+	plan := o.plan(s, 7, 500*time.Millisecond)
+	r, err := report.New(plan)
+	if err != nil {
+		return err
+	}
 	if err := r.WriteHeader(out); err != nil {
 		return err
 	}
@@ -164,8 +187,8 @@ func compare(ctx context.Context, selected []measure.Workload, o options, out io
 
 // quick fails when a floor is not kept. A line that fails gets a second chance, with more and longer rounds, because a noisy
 // neighbor is more frequent than a regression.
-func quick(ctx context.Context, selected []measure.Workload, o options, out io.Writer) error {
-	first := o.plan(3, 100*time.Millisecond)
+func quick(ctx context.Context, selected []measure.Workload, o options, s measure.Stage, out io.Writer) error {
+	first := o.plan(s, 3, 100*time.Millisecond)
 	second := first
 	second.Rounds, second.Round = 2*first.Rounds+1, 2*first.Round
 	var failures []measure.Failure
@@ -191,7 +214,7 @@ func quick(ctx context.Context, selected []measure.Workload, o options, out io.W
 	return fmt.Errorf("floors that are not kept: %d; docs/how-to/measure.md says what to do", len(failures))
 }
 
-func profileOne(ctx context.Context, o options, out io.Writer) error {
+func profileOne(ctx context.Context, o options, s measure.Stage, out io.Writer) error {
 	found, err := workloads.Find(o.profile)
 	if err != nil {
 		return err
@@ -199,5 +222,5 @@ func profileOne(ctx context.Context, o options, out io.Writer) error {
 	if len(found) != 1 {
 		return errors.New("-profile takes one workload")
 	}
-	return profile.Write(ctx, found[0], o.lasting, o.profiles, out)
+	return profile.Write(ctx, found[0], s, o.lasting, o.profiles, out)
 }

@@ -49,6 +49,18 @@ func TestCompareWritesTheTable(t *testing.T) { //nolint:paralleltest // see abov
 	}
 }
 
+func TestAFileIsMeasuredWhereItIsAskedForAndRemoved(t *testing.T) { //nolint:paralleltest // see above
+	dir := t.TempDir()
+	args := []string{"-files", dir, "-million", "1000", "-only", "sqlite-read-stream"}
+	out, err := command(t, append(args, "-quick", "-margin", "1e-3")...)
+	if err != nil || !strings.Contains(out, "against bare SELECT") {
+		t.Errorf("the error is %v:\n%s", err, out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("there is %v left, %v", left, err)
+	}
+}
+
 func TestProfileLeavesFourProfiles(t *testing.T) { //nolint:paralleltest // see above
 	dir := t.TempDir()
 	out, err := command(t, "-profile", "router", "-for", "300ms", "-profiles", dir)
@@ -93,6 +105,8 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"-out x -quick", "-out writes the report of everything"},
 		{"-quick -margin 0", "-margin is 0"},
 		{"-rounds -1", "cannot be negative"},
+		{"-million -1", "cannot be negative"},
+		{"-files /nowhere -only router", "/nowhere"},
 	} {
 		if _, err := command(t, strings.Fields(test.args)...); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("bench %s: the error is %v, want one with %q", test.args, err, test.want)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -136,6 +138,8 @@ type checker struct {
 	report *Report
 	listed map[string]int // how many problems of each part are listed
 
+	malformed bool // tables are missing, or not as they should be
+
 	space int64 // the namespace that is looked at
 	here  *NamespaceReport
 }
@@ -160,7 +164,8 @@ func (k *checker) problemf(where, remedy, format string, args ...any) {
 // part looks at a part of the file. When that is so damaged that it cannot be read, it is a problem, and the rest is looked at.
 func (k *checker) part(where, remedy string, look func() error) error {
 	err := look()
-	if !errors.Is(err, ErrCorrupt) {
+	unreadable := errors.Is(err, ErrCorrupt) || k.malformed && lite.ErrCode(err) == lite.ResultError
+	if !unreadable {
 		return err
 	}
 	k.problemf(where, remedy, "it cannot be read: %v", err)
@@ -286,14 +291,16 @@ func (k *checker) schema(spaces []int64) (err error) {
 	if err != nil {
 		return err
 	}
-	for name, sql := range want {
-		if got[name] != sql {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if sql := want[name]; got[name] != sql {
+			k.malformed = true
 			k.problemf("schema", remedyRestore, "%s is %q, and should be %q", name, got[name], sql)
 		}
 	}
-	for name := range got {
+	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if _, known := want[name]; !known {
-			k.problemf("schema", "drop it by another program when it is of no use", "%s is none of the toolkit's, and has a name as if it were", name)
+			k.problemf("schema", "drop it by another program when it is of no use",
+				"%s is none of the toolkit's, and has a name as if it were", name)
 		}
 	}
 	return nil

@@ -172,7 +172,8 @@ func (e *editCheck) next() error {
 		e.problemf("edits", remedyRestore, "stream %q has edit %d, and the last one is %d", e.stream, number, e.known)
 	}
 	if e.edit.cleared < 0 || e.edit.cleared > e.edit.hidden {
-		e.problemf("edits", remedyRestore, "stream %q is hidden up to version %d, and cleared up to %d", e.stream, e.edit.hidden, e.edit.cleared)
+		e.problemf("edits", remedyRestore,
+			"stream %q is hidden up to version %d, and cleared up to %d", e.stream, e.edit.hidden, e.edit.cleared)
 	}
 	if e.edit.deleted < notDeleted || e.edit.deleted > deletedForGood {
 		e.problemf("edits", remedyRestore, "stream %q is deleted in way %d, which is unknown", e.stream, e.edit.deleted)

@@ -160,6 +160,9 @@ func (c *indexCheck) eachEvent(run index.Run, do func(position int64, stub bool)
 		}
 		keys.Set(&e)
 		keys.Position, keys.Version = stmt.ColumnInt64(0), stmt.ColumnInt64(1)
+		if keys.Position <= run.Base || keys.Position > run.Last {
+			return damaged(fmt.Errorf("SQLite finds position %d from %d to %d", keys.Position, run.Base+1, run.Last))
+		}
 		c.entries = keys.Entries(c.entries[:0])
 		stub := stmt.ColumnIsNull(4)
 		if stub {

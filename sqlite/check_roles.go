@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"fmt"
-
 	"github.com/google/uuid"
 	lite "zombiezen.com/go/sqlite"
 )
@@ -18,6 +16,9 @@ const remedyCounter = "run Reindex, which counts it again"
 func rules() []rule {
 	const parkedStreams = "(SELECT stream, min(place) AS n FROM es_outbox_dead_$ WHERE parked = 1 GROUP BY stream)"
 	return []rule{
+		{"events", "SELECT n FROM (SELECT count(*) AS n FROM es_state_$) WHERE n <> 1", "es_state_$ has %s rows", remedyRestore},
+		{"outbox", "SELECT n FROM (SELECT count(*) AS n FROM es_outbox_state_$) WHERE n <> 1", "es_outbox_state_$ has %s rows", remedyRestore},
+		{"read models", "SELECT n FROM (SELECT count(*) AS n FROM es_revision_$) WHERE n <> 1", "es_revision_$ has %s rows", remedyRestore},
 		{
 			"outbox", "SELECT depth, n FROM es_outbox_state_$, (SELECT count(*) AS n FROM es_outbox_$) WHERE depth <> n",
 			"it has %s entries by its counter, and %s by count", remedyCounter,
@@ -69,11 +70,13 @@ func rules() []rule {
 			"document %q belongs to no model", remedyRebuild,
 		},
 		{
-			"read models", "SELECT key, d.revision, r.revision FROM es_documents_$ d, es_revision_$ r WHERE d.revision > r.revision OR d.revision < 1",
+			"read models", "SELECT key, d.revision, r.revision FROM es_documents_$ d, es_revision_$ r " +
+				"WHERE d.revision > r.revision OR d.revision < 1",
 			"document %q has revision %s, and the last that was given is %s", remedyRebuild,
 		},
 		{
-			"dedupe", "SELECT g.name, g.newest, n FROM es_dedupe_groups_$ g JOIN (SELECT grp, max(number) AS n FROM es_dedupe_done_$ GROUP BY grp) " +
+			"dedupe", "SELECT g.name, g.newest, n FROM es_dedupe_groups_$ g JOIN " +
+				"(SELECT grp, max(number) AS n FROM es_dedupe_done_$ GROUP BY grp) " +
 				"USING (grp) WHERE g.newest < n",
 			"the last message that group %q has handled is number %s, and there is a %s", remedyRestore,
 		},
@@ -101,19 +104,21 @@ func rules() []rule {
 // roles looks at all roles but the event store.
 func (k *checker) roles() error {
 	for _, r := range rules() {
-		err := k.query(func(stmt *lite.Stmt) error {
-			values := make([]any, stmt.ColumnCount())
-			for i := range values {
-				values[i] = stmt.ColumnText(i)
-			}
-			k.problemf(r.where, r.remedy, r.what, values...)
-			return nil
-		}, k.sql(r.query))
+		err := k.part(r.where, remedyRestore, func() error {
+			return k.query(func(stmt *lite.Stmt) error {
+				values := make([]any, stmt.ColumnCount())
+				for i := range values {
+					values[i] = stmt.ColumnText(i)
+				}
+				k.problemf(r.where, r.remedy, k.sql(r.what), values...)
+				return nil
+			}, k.sql(r.query))
+		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", r.where, err)
+			return err
 		}
 	}
-	if err := k.checkpoints(); err != nil {
+	if err := k.part("checkpoints", remedyRestore, k.checkpoints); err != nil {
 		return err
 	}
 	for _, count := range []struct {

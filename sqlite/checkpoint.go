@@ -81,7 +81,7 @@ func unlessFull(err error) error {
 // lastCheckpoint brings the log into the file when the handle is closed: SQLite would do so, too, but would not tell what goes wrong.
 func (w *writer) lastCheckpoint() error {
 	if w.broken != nil {
-		return nil // its error was told
+		return nil //nolint:nilerr // its error was told
 	}
 	log, err := w.conn.logState()
 	if err != nil || log.pages <= log.copied {

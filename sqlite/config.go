@@ -58,8 +58,9 @@ type Config struct {
 	// Logger is told what somebody should know of; nothing by default.
 	Logger *slog.Logger
 
-	vfs       string                                      // another file system than the default one, for tests
-	runEvents int64                                       // how many events a run of the index has, for tests, which have few; 0: as many as are worth it
+	vfs string // another file system than the default one, for tests
+	// runEvents is how many events a run of the index has, for tests, which have few; 0: as many as are worth it.
+	runEvents int64
 	network   func(path string) (name string, known bool) // what network file system a path is on; that of the system by default
 }
 

@@ -137,7 +137,8 @@ func (db *DB) Close() error {
 	indexed := db.events.close()
 	db.models.sweeper.close()
 	db.writer.close()
-	return errors.Join(indexed, db.writer.lastCheckpoint(), db.watch.close(), db.readers.close(), db.writer.conn.closeConn(), db.writer.turn.close())
+	return errors.Join(indexed, db.writer.lastCheckpoint(), db.watch.close(), db.readers.close(),
+		db.writer.conn.closeConn(), db.writer.turn.close())
 }
 
 // write has an op done; see [writer.do]. The caller holds the handle.

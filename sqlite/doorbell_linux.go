@@ -24,7 +24,7 @@ func openDoorbell(path string, rung func()) (*doorbell, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	d := &doorbell{events: os.NewFile(uintptr(fd), "inotify"), path: path, watch: -1, ended: make(chan struct{})} //nolint:gosec // not negative
+	d := &doorbell{events: os.NewFile(uintptr(fd), "inotify"), path: path, watch: -1, ended: make(chan struct{})}
 	go d.listen(rung)
 	return d, nil
 }
@@ -72,7 +72,7 @@ func (d *doorbell) control(do func(fd int) (int, error)) (n int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	failed := raw.Control(func(fd uintptr) { n, err = do(int(fd)) }) //nolint:gosec // a descriptor is a small number
+	failed := raw.Control(func(fd uintptr) { n, err = do(int(fd)) })
 	return n, errors.Join(failed, err)
 }
 

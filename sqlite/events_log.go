@@ -212,12 +212,17 @@ func (l *eventLog) readRuns(c *conn, generation int64) (*runSet, error) {
 func (l *eventLog) scan(c *conn, after, upTo int64, found func(e *index.Event, recorded int64, keys *index.Keys)) error {
 	var e index.Event
 	var keys index.Keys
+	last := after
 	return c.query(func(stmt *lite.Stmt) error {
 		var id uuid.UUID
 		stmt.ColumnBytes(2, id[:])
 		e = index.Event{
 			Position: stmt.ColumnInt64(0), Version: stmt.ColumnInt64(1), ID: id, Stream: stmt.ColumnText(3), Name: stmt.ColumnText(4),
 		}
+		if e.Position <= last || e.Position > upTo { // as a damaged page may have it
+			return damaged(fmt.Errorf("SQLite finds position %d after %d", e.Position, last))
+		}
+		last = e.Position
 		if !stmt.ColumnIsNull(6) {
 			tags, err := decodeTags(stmt.ColumnText(6))
 			if err != nil {

@@ -60,7 +60,7 @@ func (g *guard) Authorize(a lite.Action) lite.AuthResult {
 
 // objection says what is wrong with an action, and nothing when it may be.
 func (g *guard) objection(a lite.Action) string {
-	switch a.Type() {
+	switch a.Type() { //nolint:exhaustive // the others write
 	case lite.OpTransaction, lite.OpSavepoint: // a part that is rolled back would take with it what the toolkit has done in it
 		return "begins or ends a transaction, or a part of one"
 	case lite.OpAttach, lite.OpDetach:
@@ -69,7 +69,7 @@ func (g *guard) objection(a lite.Action) string {
 		if onlyTells(a.Pragma(), a.PragmaArg()) {
 			return ""
 		}
-		return fmt.Sprintf("has the pragma %s", a.Pragma())
+		return "has the pragma " + a.Pragma()
 	case lite.OpSelect, lite.OpRead, lite.OpFunction, lite.OpRecursive:
 		return ""
 	case lite.OpAlterTable:

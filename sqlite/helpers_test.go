@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -162,4 +163,9 @@ func wantRows(t testing.TB, db *sqlite.DB, columns int, query string, lines ...s
 	if got, want := rows(t, db, columns, query), strings.Join(lines, "\n"); got != want {
 		t.Fatalf("%s: %q, and not %q", query, got, want)
 	}
+}
+
+func writeFile(t testing.TB, path string, content []byte) {
+	t.Helper()
+	must(t, os.WriteFile(path, content, 0o600))
 }

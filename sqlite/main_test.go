@@ -9,6 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	outboxProcess() // ends it, when it is one
 	estest.Main(m, func(address, namespace string) (es.Backend, error) {
 		return sqlite.Open(sqlite.Config{Path: address, Namespace: namespace})
 	})

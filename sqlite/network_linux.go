@@ -9,7 +9,7 @@ func networkFileSystem(path string) (name string, known bool) {
 	if syscall.Statfs(path, &stat) != nil {
 		return "", false
 	}
-	return networkByMagic(uint32(stat.Type)) //nolint:gosec,unconvert // it has 32 bits, in a type that differs between processors
+	return networkByMagic(uint32(stat.Type)) //nolint:gosec // it has 32 bits, in a type that differs between processors
 }
 
 // networkByMagic knows the magic numbers of include/uapi/linux/magic.h, and of file systems that are not in the kernel's tree.
@@ -26,7 +26,7 @@ func networkByMagic(magic uint32) (name string, known bool) {
 	case 0x00c36400:
 		return "Ceph", true
 	case 0x0bd00bd0:
-		return "Lustre", true
+		return "Lustre", true //nolint:misspell // that is its name
 	case 0x47504653:
 		return "GPFS", true
 	case 0x73757245:

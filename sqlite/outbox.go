@@ -44,7 +44,7 @@ type outboxSQL struct {
 
 func newOutbox(db *DB) *Outbox {
 	// A plus stands before a parameter where SQLite would look at what is bound to it, and make its plan anew each time: behind LIMIT,
-	// and behind = in a join.
+	// and behind = in a join or in the search for a partial index.
 	const (
 		stream  = "s.stream, s.ready, s.token, s.lease, s.until, s.last, s.open, s.parked"
 		withTry = " FROM es_outbox_$ e LEFT JOIN es_outbox_tries_$ t ON t.entry = e.entry "
@@ -92,7 +92,7 @@ func newOutbox(db *DB) *Outbox {
 		revive: db.sql("INSERT INTO es_outbox_$ (place, enqueued, " + messageColumns + ") SELECT place, ?, " + messageColumns +
 			" FROM es_outbox_dead_$ WHERE death = ?"),
 		exhume:    db.sql("DELETE FROM es_outbox_dead_$ WHERE death = ?"),
-		parked:    db.sql("SELECT min(place) FROM es_outbox_dead_$ WHERE stream = ? AND parked = 1"),
+		parked:    db.sql("SELECT min(place) FROM es_outbox_dead_$ WHERE stream = +? AND parked = 1"),
 		lastDeath: db.sql("SELECT max(death) FROM es_outbox_dead_$"),
 		deadPage: db.sql("SELECT death, enqueued, died, attempts, error, parked, " + messageColumns +
 			" FROM es_outbox_dead_$ WHERE death > ? AND death <= ? ORDER BY death LIMIT +?"),

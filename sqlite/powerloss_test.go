@@ -103,7 +103,7 @@ func (w *world) inspect(t *testing.T, disk *powerloss.Disk, moment int, what acc
 // keep writes the files of a disk to a folder that stays, and returns its name.
 func keep(t *testing.T, disk *powerloss.Disk) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "powerloss")
+	folder, err := os.MkdirTemp("", "powerloss") //nolint:usetesting // it is to stay
 	must(t, err)
 	for _, name := range disk.Files() {
 		must(t, os.WriteFile(filepath.Join(folder, name), disk.File(name), 0o600))

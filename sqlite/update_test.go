@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ func everything(tx *sqlite.Tx, n int) error {
 	after := before
 	after.Position++
 	err = tx.Project(es.Commit{
-		Writes:   []es.Write{{Model: "orders", Key: fmt.Sprint(n), Data: []byte("{}")}},
+		Writes:   []es.Write{{Model: "orders", Key: strconv.Itoa(n), Data: []byte("{}")}},
 		Progress: es.ProgressUpdate{Projection: "orders", From: before, To: after},
 	})
 	if err != nil {
@@ -308,7 +309,7 @@ func TestARowGivesItsColumns(t *testing.T) {
 		return tx.Exec("INSERT INTO kinds VALUES (?, ?, ?, ?, ?, ?, ?)", 1, int64(1)<<40, 2.5, true, "text", []byte{0, 1}, nil)
 	}))
 	wantRows(t, db, 7, "SELECT typeof(i), typeof(l), typeof(f), typeof(b), typeof(t), typeof(x), typeof(n) FROM kinds",
-		"integer integer real integer text blob null")
+		"integer integer real integer text blob null") //nolint:dupword // the kinds of several columns
 	must(t, db.View(t.Context(), func(v *sqlite.View) error {
 		return v.Query(func(r sqlite.Row) error {
 			if r.Int64(0) != 1 || r.Int64(1) != 1<<40 || r.Float64(2) != 2.5 || r.Int64(3) != 1 || r.Text(4) != "text" ||
@@ -316,7 +317,7 @@ func TestARowGivesItsColumns(t *testing.T) {
 				t.Errorf("the row is %q", rowText(r, 7))
 			}
 			return nil
-		}, "SELECT * FROM kinds WHERE i = ?", 1)
+		}, "SELECT * FROM kinds WHERE i = ?", 1) //nolint:unqueryvet // it is about the columns there are
 	}))
 }
 

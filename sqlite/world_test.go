@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,8 +40,10 @@ type deed struct {
 	mail      []uuid.UUID
 	forwarded []uuid.UUID
 	completed []uuid.UUID
+	buried    []uuid.UUID
 	row       bool // there is a row of the program's own, and a document
 
+	model      string // that was put in the place of another
 	projection string // that was moved to a position
 	position   int64
 
@@ -103,7 +106,7 @@ func (a *actor) end(d *deed, err error) {
 
 func (a *actor) act() {
 	acts := []func(){a.append, a.append, a.append, a.appendMany, a.appendEach, a.update, a.update, a.enqueue, a.enqueue, a.claim, a.claim,
-		a.project, a.project, a.edit, a.erase, a.save, a.handle, a.acquire}
+		a.project, a.project, a.replace, a.edit, a.erase, a.save, a.handle, a.acquire}
 	acts[a.r.IntN(len(acts))]()
 }
 
@@ -178,7 +181,7 @@ func (a *actor) update() {
 		if err := tx.Enqueue(mail); err != nil {
 			return err
 		}
-		return tx.Project(es.Commit{Writes: []es.Write{{Model: "rows", Key: fmt.Sprint(d.number), Data: []byte("{}")}}})
+		return tx.Project(es.Commit{Writes: []es.Write{{Model: "rows", Key: strconv.Itoa(d.number), Data: []byte("{}")}}})
 	})
 	a.end(d, err)
 }
@@ -217,10 +220,14 @@ func (a *actor) claim() {
 		d.relaxed = true
 		a.end(d, a.db.Outbox().Release(context.Background(), entries))
 	case 2:
-		a.end(d, a.db.Outbox().Fail(context.Background(), entries, es.Failure{Err: errors.New("failed"), Dead: a.r.IntN(2) == 0}))
+		f := es.Failure{Err: errors.New("failed"), Dead: a.r.IntN(2) == 0, Park: a.r.IntN(2) == 0}
+		if f.Dead {
+			d.buried = ids
+		}
+		a.end(d, a.db.Outbox().Fail(context.Background(), entries, f))
 	default:
 		d.forwarded = ids
-		for _, o := range a.db.Outbox().(es.Forwarder).Forward(context.Background(), entries) {
+		for _, o := range a.db.Outbox().(es.Forwarder).Forward(context.Background(), entries) { //nolint:errcheck // it is one
 			err = errors.Join(err, o.Err)
 		}
 		a.end(d, err)
@@ -235,13 +242,22 @@ func (a *actor) project() {
 	d.projection, d.position = a.name, to.Position
 	err := a.db.ReadModels().Commit(context.Background(), es.Commit{
 		Writes: []es.Write{
-			{Model: a.name, Key: fmt.Sprint(to.Position), Data: []byte("{}")},
+			{Model: a.name, Key: strconv.FormatInt(to.Position, 10), Data: []byte("{}")},
 			{Model: a.name, Key: "last", Data: fmt.Append(nil, to.Position)},
 		},
 		Progress: es.ProgressUpdate{Projection: a.name, From: from, To: to},
 	})
 	a.progress = to
 	a.end(d, err)
+}
+
+// replace builds a model aside and puts it in the place of another.
+func (a *actor) replace() {
+	built := event("built-1", 1).ID.String()
+	err := a.db.ReadModels().Commit(context.Background(), es.Commit{Writes: []es.Write{{Model: built, Key: "built", Data: []byte("{}")}}})
+	d := a.begin("switch")
+	d.model = "model-of-" + built
+	a.end(d, errors.Join(err, a.db.ReadModels().Switch(context.Background(), es.Replacement{Model: d.model, With: built})))
 }
 
 // ownStream appends to a stream that nobody else writes to.
@@ -262,7 +278,7 @@ func (a *actor) ownStream() (stream string, version int64) {
 // edit truncates or deletes a stream.
 func (a *actor) edit() {
 	stream, version := a.ownStream()
-	editor := a.db.Events().(es.StreamEditor)
+	editor := a.db.Events().(es.StreamEditor) //nolint:errcheck // it is one
 	d := a.begin("edit")
 	d.stream, d.hidden = stream, version
 	var err error
@@ -284,7 +300,8 @@ func (a *actor) erase() {
 	d := a.begin("erase")
 	d.stream, d.erased = stream, []int64{1 + a.r.Int64N(version)}
 	audit := a.event(d, "audit-1")
-	done, err := a.db.Events().(es.StreamEditor).Erase(context.Background(), es.Erasure{Stream: stream, Versions: d.erased, Audit: audit})
+	erasure := es.Erasure{Stream: stream, Versions: d.erased, Audit: audit}
+	done, err := a.db.Events().Erase(context.Background(), erasure)
 	d.places = done.Places
 	a.end(d, err)
 }
@@ -327,6 +344,7 @@ func (a *actor) acquire() {
 type found struct {
 	places    map[uuid.UUID]es.Place
 	mail      map[uuid.UUID]bool
+	dead      map[uuid.UUID]bool
 	rows      map[int]bool
 	documents map[string]bool
 }
@@ -334,15 +352,21 @@ type found struct {
 // find reads a store.
 func find(t testing.TB, db *sqlite.DB) *found {
 	t.Helper()
-	f := &found{places: map[uuid.UUID]es.Place{}, mail: map[uuid.UUID]bool{}, rows: map[int]bool{}, documents: map[string]bool{}}
+	f := &found{
+		places: map[uuid.UUID]es.Place{}, mail: map[uuid.UUID]bool{}, dead: map[uuid.UUID]bool{}, rows: map[int]bool{},
+		documents: map[string]bool{},
+	}
 	err := db.View(context.Background(), func(v *sqlite.View) error {
 		return errors.Join(
 			v.Query(func(r sqlite.Row) error {
 				f.places[uuid.UUID(r.Bytes(0))] = es.Place{Version: r.Int64(1), Position: r.Int64(2)}
 				return nil
 			}, "SELECT id, version, position FROM es_events_1"),
-			v.Query(func(r sqlite.Row) error { f.mail[uuid.UUID(r.Bytes(0))] = true; return nil },
-				"SELECT id FROM es_outbox_1 UNION ALL SELECT id FROM es_outbox_dead_1"),
+			v.Query(func(r sqlite.Row) error {
+				id := uuid.UUID(r.Bytes(0))
+				f.mail[id], f.dead[id] = true, r.Int64(1) == 1
+				return nil
+			}, "SELECT id, 0 FROM es_outbox_1 UNION ALL SELECT id, 1 FROM es_outbox_dead_1"),
 			v.Query(func(r sqlite.Row) error { f.rows[int(r.Int64(0))] = true; return nil }, "SELECT n FROM rows"),
 			v.Query(func(r sqlite.Row) error { f.documents[r.Text(0)+" "+r.Text(1)] = true; return nil },
 				"SELECT name, key FROM es_documents_1 JOIN es_models_1 USING (model)"),
@@ -389,7 +413,6 @@ type audit struct {
 	moment   int
 	what     accident
 	answered map[uuid.UUID]string // what may have become of messages in the outbox
-	events   int
 }
 
 // acknowledged tells whether a deed was acknowledged in time to be there still.
@@ -397,7 +420,7 @@ func (a *audit) acknowledged(d *deed) bool {
 	return d.done > 0 && d.done <= a.moment && (!d.relaxed || a.what == killed)
 }
 
-func (a *audit) wrong(d *deed, format string, args ...any) {
+func (a *audit) wrongf(d *deed, format string, args ...any) {
 	a.Helper()
 	a.Errorf("deed %d (%s; moments %d to %d): %s", d.number, d.what, d.began, d.done, fmt.Sprintf(format, args...))
 }
@@ -415,12 +438,12 @@ func (a *audit) deed(d *deed) {
 		place, is := a.found.places[m.ID]
 		count(is)
 		if is && d.done > 0 && place != d.places[i] {
-			a.wrong(d, "event %s is at %+v, and was acknowledged at %+v", m.ID, place, d.places[i])
+			a.wrongf(d, "event %s is at %+v, and was acknowledged at %+v", m.ID, place, d.places[i])
 		}
 	}
 	if d.row {
 		count(a.found.rows[d.number])
-		count(a.found.documents["rows "+fmt.Sprint(d.number)])
+		count(a.found.documents["rows "+strconv.Itoa(d.number)])
 	}
 	for _, id := range d.mail {
 		_, appended := a.found.places[id]
@@ -429,17 +452,17 @@ func (a *audit) deed(d *deed) {
 			is = parts > 0 || must // it may have been completed since
 		}
 		if a.found.mail[id] && appended {
-			a.wrong(d, "message %s is in the outbox, and was appended", id)
+			a.wrongf(d, "message %s is in the outbox, and was appended", id)
 		}
 		count(is)
 	}
 	switch {
 	case must && there < parts:
-		a.wrong(d, "%d of %d parts are there of what was acknowledged", there, parts)
+		a.wrongf(d, "%d of %d parts are there of what was acknowledged", there, parts)
 	case there > 0 && there < parts && !a.ambiguous(d):
-		a.wrong(d, "%d of %d parts are there", there, parts)
+		a.wrongf(d, "%d of %d parts are there", there, parts)
 	case there > 0 && d.began > a.moment:
-		a.wrong(d, "%d parts are there of what had not begun", there)
+		a.wrongf(d, "%d parts are there of what had not begun", there)
 	}
 	if must {
 		a.lasting(d)
@@ -456,36 +479,44 @@ func (a *audit) lasting(d *deed) {
 	ctx := context.Background()
 	for _, id := range d.forwarded {
 		if _, appended := a.found.places[id]; !appended || a.found.mail[id] {
-			a.wrong(d, "message %s was forwarded, and it is %t that it was appended, and %t that it waits", id, appended, a.found.mail[id])
+			a.wrongf(d, "message %s was forwarded, and it is %t that it was appended, and %t that it waits", id, appended, a.found.mail[id])
 		}
 	}
 	for _, id := range d.completed {
 		if a.found.mail[id] {
-			a.wrong(d, "message %s was completed, and it waits", id)
+			a.wrongf(d, "message %s was completed, and it waits", id)
 		}
+	}
+	for _, id := range d.buried {
+		if !a.found.dead[id] {
+			a.wrongf(d, "message %s is a dead letter, and is not there as one", id)
+		}
+	}
+	if d.model != "" && !a.found.documents[d.model+" built"] {
+		a.wrongf(d, "model %q is not there", d.model)
 	}
 	if d.hidden > 0 || d.erased != nil {
 		for m, err := range a.db.Events().Read(ctx, es.Query{Stream: d.stream}) {
 			switch {
 			case err != nil:
-				a.wrong(d, "read: %v", err)
+				a.wrongf(d, "read: %v", err)
 			case m.Version <= d.hidden:
-				a.wrong(d, "version %d of stream %q is there, and was hidden", m.Version, d.stream)
+				a.wrongf(d, "version %d of stream %q is there, and was hidden", m.Version, d.stream)
 			case slices.Contains(d.erased, m.Version) && m.Data != nil:
-				a.wrong(d, "version %d of stream %q is there, and was erased", m.Version, d.stream)
+				a.wrongf(d, "version %d of stream %q is there, and was erased", m.Version, d.stream)
 			}
 		}
 	}
 	if d.closed {
 		_, err := a.db.Events().Append(ctx, es.AppendTo(d.stream, es.Any, event(d.stream, 1)))
 		if !errors.Is(err, es.ErrStreamDeleted) {
-			a.wrong(d, "an append to the stream that was closed: %v", err)
+			a.wrongf(d, "an append to the stream that was closed: %v", err)
 		}
 	}
 	if d.snapshot > 0 {
 		s, err := a.db.Snapshots().Load(ctx, es.SnapshotKey{Stream: d.stream, Name: "order", Schema: 1})
 		if err != nil || s.Version < d.snapshot {
-			a.wrong(d, "the snapshot is of version %d: %v", s.Version, err)
+			a.wrongf(d, "the snapshot is of version %d: %v", s.Version, err)
 		}
 	}
 	if d.handled != nil {
@@ -496,7 +527,7 @@ func (a *audit) lasting(d *deed) {
 		err := a.db.Dedupe().Reserve(ctx, "consumer", again, time.Minute)
 		for i := range again {
 			if err != nil || again[i].State != es.ReserveDone {
-				a.wrong(d, "message %s was handled, and is in state %v: %v", again[i].ID, again[i].State, err)
+				a.wrongf(d, "message %s was handled, and is in state %v: %v", again[i].ID, again[i].State, err)
 			}
 		}
 	}
@@ -504,12 +535,12 @@ func (a *audit) lasting(d *deed) {
 		if err := a.db.View(ctx, func(v *sqlite.View) error {
 			return v.Query(func(r sqlite.Row) error {
 				if r.Int64(0) < d.token {
-					a.wrong(d, "the last token is %d, and %d was given", r.Int64(0), d.token)
+					a.wrongf(d, "the last token is %d, and %d was given", r.Int64(0), d.token)
 				}
 				return nil
 			}, "SELECT ifnull((SELECT token FROM es_leases_1 WHERE name = ?), 0)", d.lease)
 		}); err != nil {
-			a.wrong(d, "view: %v", err)
+			a.wrongf(d, "view: %v", err)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // Command items is a small service that has everything: items come in by HTTP, are stored as events, and are listed from a read
-// model. None is lost on the way, and none is listed twice.
+// model. None is lost on the way, and none is listed twice, also when the process is killed at any moment and started again.
 //
-//	POST ─▶ outbox ─▶ processor ─▶ event store ─▶ pub/sub ─▶ router ─▶ read model ─▶ GET
+//	POST ─▶ outbox ─▶ processor ─▶ event store ─▶ router ─▶ read model ─▶ GET
 //
 // Try it:
 //
@@ -19,11 +19,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
+
+	"github.com/google/uuid"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 	"github.com/eventsourcing-go/eventsourcing/deadletter"
 	"github.com/eventsourcing-go/eventsourcing/eshttp"
-	"github.com/eventsourcing-go/eventsourcing/memory"
+	"github.com/eventsourcing-go/eventsourcing/eventlog"
+	"github.com/eventsourcing-go/eventsourcing/examples/internal/store"
 	"github.com/eventsourcing-go/eventsourcing/middleware"
 	"github.com/eventsourcing-go/eventsourcing/processor"
 	"github.com/eventsourcing-go/eventsourcing/router"
@@ -31,13 +35,15 @@ import (
 
 type options struct {
 	addr, store, refuse string
+	lease               time.Duration
 	failFirst           bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.addr, "addr", "127.0.0.1:8000", "`address` to listen on; port 0 takes a free one")
-	flag.StringVar(&o.store, "store", "memory:", "`where` to keep everything; memory: is supported")
+	flag.StringVar(&o.store, "store", "sqlite:items.db", store.Usage)
+	flag.DurationVar(&o.lease, "lease", 5*time.Second, "how long what this process has in hand waits for it after it was killed")
 	flag.BoolVar(&o.failFirst, "fail-first", false, "let the handler fail once for each item, to see it tried again")
 	flag.StringVar(&o.refuse, "refuse", "", "let the handler refuse items of this `name`, to see dead letters")
 	flag.Parse()
@@ -48,37 +54,36 @@ func main() {
 }
 
 func run(o options) error {
-	if o.store != "memory:" {
-		return fmt.Errorf("the store %q is not supported; memory: is", o.store)
-	}
 	config, err := es.ConfigFromEnv(os.LookupEnv)
 	if err != nil {
 		return err
 	}
 	log := es.NewLogger(os.Stderr, config)
-	backend, err := memory.Open(memory.Config{Namespace: config.Namespace, Logger: log})
+	backend, err := store.Open(o.store, config, log)
 	if err != nil {
 		return err
 	}
 	defer backend.Close()
-	pubsub, err := memory.NewPubSub(memory.PubSubConfig{Namespace: config.Namespace, Logger: log})
-	if err != nil {
-		return err
-	}
-	defer pubsub.Close()
 
-	// The processor takes messages from the outbox, stores them as events, and publishes them.
+	// The processor takes messages from the outbox and stores them as events, in one step.
 	p, err := processor.NewAtLeastOnce(processor.Config{
-		Outbox: backend.Outbox(), Events: backend.Events(), Publisher: pubsub,
-		DeadStream: config.DeadStream, PollInterval: config.PollInterval, Logger: log,
+		Outbox: backend.Outbox(), Events: backend.Events(),
+		DeadStream: config.DeadStream, PollInterval: config.PollInterval, Lease: o.lease, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 
-	// The router brings what is published to the handler, through middleware. What fails for good goes to the dead stream.
+	// The log of events is the broker: what is stored comes to those who subscribe to its category.
+	broker, err := eventlog.New(backend, eventlog.Config{Lease: o.lease, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer broker.Close() // before the backend
+
+	// The router brings events to the handler, through middleware. What fails for good goes to the dead stream.
 	r, err := router.New(router.Config{
-		Subscriber: pubsub, DeadLetter: router.ToOutbox(backend.Outbox()), DeadStream: config.DeadStream, Logger: log,
+		Subscriber: broker, DeadLetter: router.ToOutbox(backend.Outbox()), DeadStream: config.DeadStream, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -97,10 +102,12 @@ func run(o options) error {
 			middleware.Logging(middleware.LoggingConfig{Logger: log}),
 			middleware.Metrics(metrics),
 			middleware.Retry(middleware.RetryConfig{}),
-			middleware.Dedupe(backend.Dedupe(), middleware.DedupeConfig{Logger: log}),
+			middleware.Dedupe(backend.Dedupe(), middleware.DedupeConfig{Lease: o.lease, Logger: log}),
 			middleware.Recover(middleware.RecoverConfig{}),
 		),
-		r.Route("items.events", o.trouble(project(items)), router.Options{Name: "items"}),
+		r.Route("items.events", o.trouble(project(items)), router.Options{
+			Name: "items", Start: es.Start{Kind: es.StartBeginning},
+		}),
 	)
 	if err != nil {
 		return err
@@ -130,7 +137,8 @@ func run(o options) error {
 	})
 }
 
-// accept puts an item into the outbox. When it answers, the item cannot be lost any more.
+// accept puts an item into the outbox. When it answers, the item cannot be lost any more. Who gets no answer sends the request again,
+// with the same Idempotency-Key: it makes both the same message, which is stored once.
 func accept(outbox es.Outbox, deadStream string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name, stream := r.URL.Query().Get("name"), cmp.Or(r.URL.Query().Get("stream"), "items.events")
@@ -147,8 +155,16 @@ func accept(outbox es.Outbox, deadStream string) http.HandlerFunc {
 			eshttp.Error(w, r, err)
 			return
 		}
+		key, err := eshttp.IdempotencyKey(r.Header)
+		if err != nil {
+			eshttp.Error(w, r, err)
+			return
+		}
 		m := es.NewMessage(stream, name, payload)
 		m.CorrelationID = es.NewID().String()
+		if key != "" {
+			m.ID = uuid.NewSHA1(uuid.Nil, []byte(key))
+		}
 		if err := outbox.Enqueue(r.Context(), m); err != nil {
 			eshttp.Error(w, r, err)
 			return

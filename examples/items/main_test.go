@@ -143,10 +143,7 @@ func TestAHandlerThatFailsTheFirstTime(t *testing.T) {
 	if got := s.Get("/dead/"); got != `{"letters":[]}` {
 		t.Errorf("dead letters: %s", got)
 	}
-	status, _, metrics := s.do(http.MethodGet, "/metrics", "", "")
-	if status != http.StatusOK || !strings.Contains(metrics, `outcome="done"} 3`) {
-		t.Errorf("metrics are %d %s", status, metrics)
-	}
+	s.Await("/metrics", func(metrics string) bool { return strings.Contains(metrics, `outcome="done"} 3`) })
 	s.Stop()
 }
 
@@ -236,7 +233,7 @@ func TestEnvironment(t *testing.T) {
 		variable string
 		want     string
 	}{
-		{[]string{"-store", "sqlite:items.db"}, "", "memory: is"},
+		{[]string{"-store", "items.db"}, "", "sqlite:items.db"},
 		{nil, "ES_POLL_INTERVAL=soon", "ES_POLL_INTERVAL"},
 		{[]string{"-addr", "nowhere:-1"}, "", "nowhere:-1"},
 	} {

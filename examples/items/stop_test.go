@@ -12,10 +12,12 @@ import (
 	"github.com/eventsourcing-go/eventsourcing/examples/internal/servicetest"
 )
 
-// TestSIGTERMWhileRequestsAreInFlight ends the program while clients send items and list them. It ends in order and in time, and
-// what it answers until then are whole answers. (The items go with the process, because they are in memory.)
+// TestSIGTERMWhileRequestsAreInFlight ends the program while clients send items and list them. It ends in order and in time, what it
+// answers until then are whole answers, and what it has accepted is listed when it is started again.
 func TestSIGTERMWhileRequestsAreInFlight(t *testing.T) {
-	s := start(t)
+	t.Parallel()
+	dir := t.TempDir()
+	s := startIn(t, dir)
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: servicetest.Patience}
@@ -39,12 +41,15 @@ func TestSIGTERMWhileRequestsAreInFlight(t *testing.T) {
 		return true
 	}
 	const enough = 400
-	var answers atomic.Int64
+	var answers, accepted atomic.Int64
 	reached := make(chan struct{})
 	var clients sync.WaitGroup
 	for i := range 8 {
 		clients.Go(func() {
-			for ask(i == 0) {
+			for list := i == 0; ask(list); {
+				if !list {
+					accepted.Add(1)
+				}
 				if answers.Add(1) == enough {
 					close(reached)
 				}
@@ -65,4 +70,6 @@ func TestSIGTERMWhileRequestsAreInFlight(t *testing.T) {
 			t.Errorf("%q is in its log: %s", word, s.Log)
 		}
 	}
+	s = startIn(t, dir)
+	s.Await("/items/", func(answer string) bool { return int64(strings.Count(answer, "tea")) >= accepted.Load() })
 }

@@ -58,15 +58,18 @@ func routes(r *router.Router, projections es.Model[projection]) error {
 			return []*es.Message{m}, err
 		})
 	}
-	const atOnce = 4 // prescriptions; what belongs to one is handled in order
+	options := func(name string) router.Options {
+		return router.Options{
+			Name: name, Concurrency: 4, // prescriptions at once; what belongs to one is handled in order
+			Start: es.Start{Kind: es.StartBeginning},
+		}
+	}
 	return errors.Join(
-		r.Route(topic, ocr(types), router.Options{Name: "ocr", Concurrency: atOnce}),
-		r.Route(topic, check(findInteractions, func(found []string) any { return InteractionsChecked{found} }),
-			router.Options{Name: "interactions", Concurrency: atOnce}),
-		r.Route(topic, check(findDuplicates, func(found []string) any { return DuplicatesChecked{found} }),
-			router.Options{Name: "duplicates", Concurrency: atOnce}),
+		r.Route(topic, ocr(types), options("ocr")),
+		r.Route(topic, check(findInteractions, func(found []string) any { return InteractionsChecked{found} }), options("interactions")),
+		r.Route(topic, check(findDuplicates, func(found []string) any { return DuplicatesChecked{found} }), options("duplicates")),
 		r.Route(topic, check(findContraindications, func(found []string) any { return ContraindicationsChecked{found} }),
-			router.Options{Name: "contraindications", Concurrency: atOnce}),
+			options("contraindications")),
 		r.Route(topic, router.Switch(
 			router.On(types, func(ctx context.Context, e InteractionsChecked, d *es.Delivery) ([]*es.Message, error) {
 				return nil, project(ctx, projections, d, e.Found)
@@ -77,7 +80,7 @@ func routes(r *router.Router, projections es.Model[projection]) error {
 			router.On(types, func(ctx context.Context, e ContraindicationsChecked, d *es.Delivery) ([]*es.Message, error) {
 				return nil, project(ctx, projections, d, e.Found)
 			}),
-		), router.Options{Name: "projections"}),
+		), options("projections")),
 	)
 }
 

@@ -1,8 +1,8 @@
 // Command prescriptions takes scanned prescriptions and checks them: a chain of handlers that fans out.
 //
-//	POST ─▶ outbox ─▶ processor ─▶ event store ─▶ pub/sub ─▶ ocr ─▶ OCRCompleted ─┬─▶ interactions ──────┐
-//	                       ▲                                          │           ├─▶ duplicates ────────┼─▶ read model ─▶ GET
-//	                       └────────────── outbox ◀───────────────────┘           └─▶ contraindications ─┘
+//	POST ─▶ outbox ─▶ processor ─▶ event store ─▶ ocr ─▶ OCRCompleted ─┬─▶ interactions ──────┐
+//	                       ▲                                │           ├─▶ duplicates ────────┼─▶ read model ─▶ GET
+//	                       └─────────── outbox ◀────────────┘           └─▶ contraindications ─┘
 //
 // Each handler returns an event of its own, which goes the same way. All events of a prescription carry the same correlation ID, and each
 // names the one that caused it.
@@ -22,10 +22,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 	"github.com/eventsourcing-go/eventsourcing/eshttp"
-	"github.com/eventsourcing-go/eventsourcing/memory"
+	"github.com/eventsourcing-go/eventsourcing/eventlog"
+	"github.com/eventsourcing-go/eventsourcing/examples/internal/store"
 	"github.com/eventsourcing-go/eventsourcing/middleware"
 	"github.com/eventsourcing-go/eventsourcing/processor"
 	"github.com/eventsourcing-go/eventsourcing/router"
@@ -33,39 +35,42 @@ import (
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8000", "`address` to listen on; port 0 takes a free one")
+	where := flag.String("store", "sqlite:prescriptions.db", store.Usage)
+	lease := flag.Duration("lease", 5*time.Second, "how long what this process has in hand waits for it after it was killed")
 	flag.Parse()
-	if err := run(*addr); err != nil {
+	if err := run(*addr, *where, *lease); err != nil {
 		fmt.Fprintln(os.Stderr, "prescriptions:", err)
 		os.Exit(1)
 	}
 }
 
-func run(addr string) error {
+func run(addr, where string, lease time.Duration) error {
 	config, err := es.ConfigFromEnv(os.LookupEnv)
 	if err != nil {
 		return err
 	}
 	log := es.NewLogger(os.Stderr, config)
-	backend, err := memory.Open(memory.Config{Namespace: config.Namespace, Logger: log})
+	backend, err := store.Open(where, config, log)
 	if err != nil {
 		return err
 	}
 	defer backend.Close()
-	pubsub, err := memory.NewPubSub(memory.PubSubConfig{Namespace: config.Namespace, Logger: log})
-	if err != nil {
-		return err
-	}
-	defer pubsub.Close()
 	p, err := processor.NewAtLeastOnce(processor.Config{
-		Outbox: backend.Outbox(), Events: backend.Events(), Publisher: pubsub,
-		DeadStream: config.DeadStream, PollInterval: config.PollInterval, Logger: log,
+		Outbox: backend.Outbox(), Events: backend.Events(),
+		DeadStream: config.DeadStream, PollInterval: config.PollInterval, Lease: lease, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
+	// The log of events is the broker: what the processor stores comes to the routes.
+	broker, err := eventlog.New(backend, eventlog.Config{Lease: lease, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer broker.Close()
 	// What handlers return goes to the outbox, and from there the same way as what is uploaded.
 	r, err := router.New(router.Config{
-		Subscriber: pubsub, Emit: router.ToOutbox(backend.Outbox()), DeadStream: config.DeadStream, Logger: log,
+		Subscriber: broker, Emit: router.ToOutbox(backend.Outbox()), DeadStream: config.DeadStream, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -76,7 +81,7 @@ func run(addr string) error {
 			middleware.Logging(middleware.LoggingConfig{Logger: log}),
 			middleware.Correlation(middleware.CorrelationConfig{}),
 			middleware.Retry(middleware.RetryConfig{}),
-			middleware.Dedupe(backend.Dedupe(), middleware.DedupeConfig{Logger: log}),
+			middleware.Dedupe(backend.Dedupe(), middleware.DedupeConfig{Lease: lease, Logger: log}),
 			middleware.Recover(middleware.RecoverConfig{}),
 		),
 		routes(r, projections),

@@ -20,11 +20,17 @@ type Plan struct {
 	Patience time.Duration
 	// FloorsOnly leaves out the contenders that no floor is stated against.
 	FloorsOnly bool
+	// Stage is where contenders that need files have them.
+	Stage Stage
 }
 
 // Measurement is what was measured of a workload.
 type Measurement struct {
 	Workload Workload
+	// Rounds and Round are how often each contender had its turn, and for how long, about, where the number of messages is not
+	// fixed.
+	Rounds int
+	Round  time.Duration
 	// Series has one for each contender that took part, ours first.
 	Series []Series
 }
@@ -36,6 +42,9 @@ type Series struct {
 	Messages int
 	// Values are what the workload's unit says, for a message. Mallocs and Bytes are allocations for a message.
 	Values, Mallocs, Bytes []float64
+	// Medians and Slowest are how many nanoseconds a message took from its beginning to its acknowledgement, at the median and at
+	// the 99th percentile; empty where nobody looked.
+	Medians, Slowest []float64
 	// Faults are those of all rounds.
 	Faults Faults
 }
@@ -45,14 +54,24 @@ type Series struct {
 const ballast = 64 << 20
 
 // Measure lets the contenders of a workload take turns.
-func Measure(ctx context.Context, w Workload, plan Plan) (Measurement, error) {
+func Measure(ctx context.Context, w Workload, plan Plan) (m Measurement, err error) {
 	if err := w.Validate(); err != nil {
 		return Measurement{}, err
 	}
+	plan.Rounds, plan.Round = max(plan.Rounds, w.LeastRounds), max(plan.Round, w.leastRound(plan))
 	heap := make([]byte, ballast)
 	defer runtime.KeepAlive(heap)
-	m := Measurement{Workload: w}
-	for _, c := range w.taking(plan) {
+	m = Measurement{Workload: w, Rounds: plan.Rounds, Round: plan.Round}
+	contenders, takeDown, err := Set(ctx, w.taking(plan), plan.Stage)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", w.Name, err)
+	}
+	defer func() {
+		if down := takeDown(); down != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", w.Name, down))
+		}
+	}()
+	for _, c := range contenders {
 		n, err := calibrate(ctx, w, c, plan)
 		if err != nil {
 			return m, fmt.Errorf("%s: %s: %w", w.Name, c.Name, err)
@@ -68,6 +87,14 @@ func Measure(ctx context.Context, w Workload, plan Plan) (Measurement, error) {
 		}
 	}
 	return m, nil
+}
+
+// leastRound is how long a round takes at the least.
+func (w Workload) leastRound(plan Plan) time.Duration {
+	if plan.FloorsOnly {
+		return w.LeastRound / 5
+	}
+	return w.LeastRound
 }
 
 // taking are the contenders that take part.
@@ -114,14 +141,25 @@ func calibrate(ctx context.Context, w Workload, c Contender, plan Plan) (int, er
 // round gives the contender its turn. What the one before left behind is collected first.
 func (s *Series) round(ctx context.Context, unit Unit, plan Plan) error {
 	runtime.GC()
+	if s.Contender.Open != nil {
+		settle(ctx)
+	}
 	result, err := turn(ctx, s.Contender, s.Messages, plan)
 	if err != nil {
 		return err
 	}
 	n := float64(s.Messages)
 	value := float64(result.Elapsed.Nanoseconds()) / n
-	if unit == Kept {
+	switch unit {
+	case Kept:
 		value = float64(result.Kept) / n
+	case Latency:
+		value = float64(result.Median.Nanoseconds())
+	case PerMessage:
+	}
+	if result.Median > 0 {
+		s.Medians = append(s.Medians, float64(result.Median.Nanoseconds()))
+		s.Slowest = append(s.Slowest, float64(result.Slowest.Nanoseconds()))
 	}
 	s.Values = append(s.Values, value)
 	s.Mallocs = append(s.Mallocs, float64(result.Mallocs)/n)

@@ -11,6 +11,9 @@ type Result struct {
 	Elapsed time.Duration
 	Mallocs uint64
 	Bytes   uint64
+	// Median and Slowest are how long a message took from its beginning to its acknowledgement, at the median and at the 99th
+	// percentile, where the workload looks at each.
+	Median, Slowest time.Duration
 	// Kept is how many bytes are still held, where the workload measures that.
 	Kept int64
 	// Faults is what went wrong.

@@ -3,6 +3,7 @@ package measure
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Ours is the name of the toolkit's own contender. It is the first of each workload.
@@ -14,6 +15,8 @@ type Workload struct {
 	Name string
 	// Title is the line of the table.
 	Title string
+	// Backend is what keeps the data, such as "SQLite"; empty for memory.
+	Backend string
 	// About says what is done and what is checked, in a sentence or two.
 	About string
 	// Unit is what is measured; [PerMessage] by default.
@@ -22,6 +25,12 @@ type Workload struct {
 	Messages int
 	// MostMessages bounds what fills a round, for work whose memory grows with it; 0 for no bound.
 	MostMessages int
+	// LeastRounds and LeastRound are what it takes at the least for a ratio that holds, whatever the plan says. Where only the
+	// floors are looked at, a fifth of such a round is enough.
+	LeastRounds int
+	LeastRound  time.Duration
+	// Long marks one that takes minutes. It is measured when it is named, or when everything is asked for.
+	Long bool
 	// Deliveries is how often a message is handled: once for each subscriber. 0 means once.
 	Deliveries int
 	// Contenders are who does it, [Ours] first.
@@ -42,6 +51,8 @@ const (
 	PerMessage Unit = iota
 	// Kept is memory: bytes that are still held when everything is done.
 	Kept
+	// Latency is time as well: nanoseconds from the beginning of a message to what it is there for, at the median.
+	Latency
 )
 
 func (u Unit) String() string {
@@ -49,6 +60,14 @@ func (u Unit) String() string {
 		return "bytes kept"
 	}
 	return "ns"
+}
+
+// Of says what a figure is of.
+func (u Unit) Of() string {
+	if u == Latency {
+		return "from beginning to end, at the median"
+	}
+	return "a message"
 }
 
 // Contender does the work of a workload.
@@ -59,6 +78,8 @@ type Contender struct {
 	// Run does n messages, and checks that each was handled once, in order, and acknowledged. What it did wrong is in the
 	// result; an error means that there is no result.
 	Run func(ctx context.Context, n int) (Result, error)
+	// Open, in the place of Run, sets up what is kept over all rounds of a measurement, such as a file that is filled and grows.
+	Open func(ctx context.Context, s Stage) (Setup, error)
 	// Aside marks one that is shown to explain another, and not needed to judge a floor.
 	Aside bool
 }

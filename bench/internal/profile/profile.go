@@ -34,12 +34,19 @@ func kinds() []kind {
 // dir. It shows what is at the top of each, and how to see more.
 //
 // Locks and waits are looked at in a run of their own, a third of the time, because looking at every one of them slows down.
-func Write(ctx context.Context, w measure.Workload, lasting time.Duration, dir string, out io.Writer) error {
+func Write(
+	ctx context.Context, w measure.Workload, s measure.Stage, lasting time.Duration, dir string, out io.Writer,
+) (err error) {
 	dir = filepath.Join(dir, w.Name)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	ours := w.Contenders[0]
+	ready, takeDown, err := measure.Set(ctx, w.Contenders[:1], s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, takeDown()) }()
+	ours := ready[0]
 	perTurn := messages(w)
 	n, err := cpu(ctx, ours, perTurn, lasting*2/3, filepath.Join(dir, "cpu.pprof"))
 	if err != nil {
@@ -61,9 +68,15 @@ func Write(ctx context.Context, w measure.Workload, lasting time.Duration, dir s
 }
 
 func messages(w measure.Workload) int {
-	const fill = 500_000 // what a run prepares is in the profile as well, and disappears among so many
+	const (
+		fill  = 500_000 // what a run prepares is in the profile as well, and disappears among so many
+		setUp = 10_000  // it was prepared before
+	)
 	if w.Messages > 0 {
 		return w.Messages
+	}
+	if w.Contenders[0].Open != nil {
+		return setUp
 	}
 	return fill
 }

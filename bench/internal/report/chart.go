@@ -26,8 +26,8 @@ func chart(m measure.Measurement) []byte {
 		chartWidth, height, chartWidth, height)
 	fmt.Fprintf(&b, "<title>%s</title>\n%s", escape(m.Workload.Title), chartStyle)
 	fmt.Fprintf(&b, `<text class="head" x="10" y="24">%s</text>`+"\n", escape(m.Workload.Title))
-	fmt.Fprintf(&b, `<text class="note" x="10" y="44">%s a message, less is better; median, least and most of %d rounds</text>`+"\n",
-		m.Workload.Unit, len(m.Series[0].Values))
+	fmt.Fprintf(&b, `<text class="note" x="10" y="44">%s %s, less is better; median, least and most of %d rounds</text>`+"\n",
+		m.Workload.Unit, m.Workload.Unit.Of(), len(m.Series[0].Values))
 	longest := 0.0
 	for _, s := range m.Series {
 		longest = max(longest, s.Value().Max)

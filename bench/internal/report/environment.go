@@ -6,8 +6,11 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
+
+	lite "zombiezen.com/go/sqlite"
 )
 
 // environment is where and with what it was measured.
@@ -18,6 +21,8 @@ type environment struct {
 	Processor string            `json:"processor"`
 	Cores     int               `json:"cores"`
 	Load      string            `json:"load,omitempty"`
+	Disk      string            `json:"disk,omitempty"`
+	SQLite    string            `json:"sqlite,omitempty"`
 	Modules   map[string]string `json:"modules"`
 }
 
@@ -34,6 +39,7 @@ func here() environment {
 		Processor: processor("/proc/cpuinfo"),
 		Cores:     runtime.GOMAXPROCS(0),
 		Load:      load("/proc/loadavg"),
+		SQLite:    lite.Version,
 		Modules:   map[string]string{},
 	}
 	info, ok := debug.ReadBuildInfo()
@@ -41,11 +47,16 @@ func here() environment {
 		return e
 	}
 	for _, module := range info.Deps {
-		if module.Path == toolkit || module.Path == watermill {
+		if slices.Contains(shown(), module.Path) {
 			e.Modules[module.Path] = version(module)
 		}
 	}
 	return e
+}
+
+// shown are the modules whose versions matter.
+func shown() []string {
+	return []string{toolkit, toolkit + "/sqlite", watermill, "zombiezen.com/go/sqlite", "modernc.org/sqlite"}
 }
 
 // version is that of a module. One of this work tree has none.
@@ -65,7 +76,10 @@ func (e environment) lines() [][2]string {
 	if e.Load != "" {
 		lines = append(lines, [2]string{"load", e.Load + " when it began (processes that ran, on average over the last minute)"})
 	}
-	for _, path := range []string{toolkit, watermill} {
+	if e.Disk != "" {
+		lines = append(lines, [2]string{"disk", e.Disk}, [2]string{"SQLite", e.SQLite})
+	}
+	for _, path := range shown() {
 		if version, known := e.Modules[path]; known {
 			lines = append(lines, [2]string{"module", path + " " + version})
 		}

@@ -17,6 +17,7 @@ type jsonWorkload struct {
 	Name       string          `json:"name"`
 	Title      string          `json:"title"`
 	Unit       string          `json:"unit"`
+	Backend    string          `json:"backend,omitempty"`
 	Contenders []jsonContender `json:"contenders"`
 	Floors     []jsonFloor     `json:"floors"`
 }
@@ -30,6 +31,8 @@ type jsonContender struct {
 	Values      []float64      `json:"values"`
 	Allocations measure.Spread `json:"allocations"`
 	Bytes       measure.Spread `json:"bytes"`
+	Medians     []float64      `json:"medians,omitempty"`
+	Slowest     []float64      `json:"slowest,omitempty"`
 	Lost        int64          `json:"lost"`
 	Repeated    int64          `json:"repeated"`
 	Reordered   int64          `json:"reordered"`
@@ -44,11 +47,12 @@ type jsonFloor struct {
 func (r *Report) json() ([]byte, error) {
 	all := jsonReport{Environment: r.environment, Rounds: r.plan.Rounds, Round: r.plan.Round.String()}
 	for _, m := range r.measurements {
-		w := jsonWorkload{Name: m.Workload.Name, Title: m.Workload.Title, Unit: m.Workload.Unit.String()}
+		w := jsonWorkload{Name: m.Workload.Name, Title: m.Workload.Title, Unit: m.Workload.Unit.String(), Backend: m.Workload.Backend}
 		for _, s := range m.Series {
 			w.Contenders = append(w.Contenders, jsonContender{
 				Name: s.Contender.Name, How: s.Contender.How, Messages: s.Messages,
 				Ratio: m.Ratio(s), Value: s.Value(), Values: s.Values, Allocations: s.Allocations(), Bytes: s.AllocatedBytes(),
+				Medians: s.Medians, Slowest: s.Slowest,
 				Lost: s.Faults.Lost, Repeated: s.Faults.Repeated, Reordered: s.Faults.Reordered,
 			})
 		}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -16,13 +17,17 @@ func (r *Report) markdown() string {
 		fmt.Fprintf(&b, "| %s | %s |\n", line[0], cell(line[1]))
 	}
 	fmt.Fprintf(&b, "| rounds | %s |\n", r.rounds())
-	b.WriteString("\n## Summary\n\n| work | ours | against | theirs ÷ ours | floor |\n| --- | ---: | --- | ---: | ---: |\n")
-	for _, m := range r.measurements {
+	b.WriteString("\n## Summary\n")
+	for i, m := range r.measurements {
+		if i == 0 || m.Workload.Backend != r.measurements[i-1].Workload.Backend {
+			fmt.Fprintf(&b, "\n### %s\n\n| work | ours | against | theirs ÷ ours | floor |\n| --- | ---: | --- | ---: | ---: |\n",
+				cmp.Or(m.Workload.Backend, "In memory"))
+		}
 		summarize(&b, m)
 	}
 	b.WriteString(pageReading)
 	for _, m := range r.measurements {
-		detail(&b, m)
+		r.detail(&b, m)
 	}
 	return b.String()
 }
@@ -40,14 +45,15 @@ func summarize(b *strings.Builder, m measure.Measurement) {
 	}
 }
 
-func detail(b *strings.Builder, m measure.Measurement) {
+func (r *Report) detail(b *strings.Builder, m measure.Measurement) {
 	fmt.Fprintf(b, "\n## %s\n\n%s.\n\n%s\n\n", m.Workload.Name, wrap(upper(m.Workload.Title)), wrap(m.Workload.About))
 	fmt.Fprintf(b, "![%s](%s.svg)\n\n", m.Workload.Title, m.Workload.Name)
 	if m.Workload.Unit == measure.Kept {
 		b.WriteString("| contender | theirs ÷ ours | bytes kept a message | what went wrong |\n| --- | ---: | ---: | --- |\n")
 	} else {
-		b.WriteString("| contender | theirs ÷ ours | ns a message | allocations | bytes | what went wrong |\n")
-		b.WriteString("| --- | ---: | ---: | ---: | ---: | --- |\n")
+		fmt.Fprintf(b, "| contender | theirs ÷ ours | %s %s | allocations | bytes |%s what went wrong |\n",
+			m.Workload.Unit, m.Workload.Unit.Of(), lapCells(m, " median ", " 99th percentile "))
+		fmt.Fprintf(b, "| --- | ---: | ---: | ---: | ---: |%s --- |\n", lapCells(m, " ---: ", " ---: "))
 	}
 	for i, s := range m.Series {
 		ratio, faults := "", "nothing"
@@ -61,12 +67,19 @@ func detail(b *strings.Builder, m measure.Measurement) {
 			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", s.Contender.Name, ratio, spread(s.Value()), faults)
 			continue
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n",
-			s.Contender.Name, ratio, spread(s.Value()), allocations(m, s), allocated(m, s), faults)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |%s %s |\n",
+			s.Contender.Name, ratio, spread(s.Value()), allocations(m, s), allocated(m, s),
+			lapCells(m, " "+lap(s.Medians)+" ", " "+lap(s.Slowest)+" "), faults)
 	}
 	b.WriteString("\n")
 	for _, s := range m.Series {
 		fmt.Fprintf(b, "%s\n", wrap(fmt.Sprintf("- %s: %s.", s.Contender.Name, s.Contender.How)))
+	}
+	switch {
+	case m.Workload.Messages > 0:
+		fmt.Fprintf(b, "- Here it is %d rounds of %s messages.\n", m.Rounds, thousands(int64(m.Workload.Messages)))
+	case m.Rounds != r.plan.Rounds || m.Round != r.plan.Round:
+		fmt.Fprintf(b, "- Here it is %d rounds of about %v.\n", m.Rounds, m.Round)
 	}
 	for _, f := range m.Workload.Floors {
 		fmt.Fprintf(b, "%s\n", wrap(fmt.Sprintf("- The floor is %.3g times %s: %s.", f.Ratio, f.Against, f.Why)))
@@ -79,6 +92,14 @@ func detail(b *strings.Builder, m measure.Measurement) {
 			fmt.Fprintf(b, "\nTo see what went wrong with %s: `go run ./bench -only %s`.\n", s.Contender.Name, m.Workload.Name)
 		}
 	}
+}
+
+// lapCells are two cells of a row, where somebody looked at how long each message took.
+func lapCells(m measure.Measurement, median, slowest string) string {
+	if !looked(m) {
+		return ""
+	}
+	return median + "|" + slowest + "|"
 }
 
 // wrap breaks text into lines that are not too long; those of a list item are indented.
@@ -123,7 +144,11 @@ How to read this:
 - A figure is the median of the rounds, with the least and the most in parentheses. Where these are far apart the machine was busy.
 - Every message is numbered. A contender has to handle each once, in the order of its stream, and to acknowledge it; what went wrong is
   counted and shown.
-- Messages have 256 bytes of payload and a correlation ID, and belong to 64 streams. They are made before the clock starts.
+- Messages in memory have 256 bytes of payload and a correlation ID, and belong to 64 streams. They are made before the clock starts.
+- Events on disk have 256 bytes of JSON, a UUIDv7, a correlation ID, a causation ID and an entry of metadata. What was acknowledged is
+  looked for in the file when it is closed: all of it has to be there, once, in order, with the versions of its stream.
+- Allocations are those of Go. SQLite's own, which are outside of its heap, are in the time alone.
+- The last two columns are how long one message took from its beginning to its acknowledgement.
 - A bare contender does the least that could be called the same work, without any of the promises. It shows what there is left to win.
 - A floor is what a change may never fall below. It is checked by ` + "`make bench-quick`" + `.
 `

@@ -7,9 +7,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/eventsourcing-go/eventsourcing/bench/internal/measure"
 )
@@ -21,8 +23,18 @@ type Report struct {
 	measurements []measure.Measurement
 }
 
-// New begins a report.
-func New(plan measure.Plan) *Report { return &Report{environment: here(), plan: plan} }
+// New begins a report. It looks at the disk, where something is to be measured on one.
+func New(plan measure.Plan) (*Report, error) {
+	r := &Report{environment: here(), plan: plan}
+	if plan.Stage.Dir != "" {
+		disk, err := lookAtDisk(plan.Stage.Dir)
+		if err != nil {
+			return nil, err
+		}
+		r.environment.Disk = disk
+	}
+	return r, nil
+}
 
 // WriteHeader writes what the table has to be read with: versions and hardware.
 func (r *Report) WriteHeader(out io.Writer) error {
@@ -47,14 +59,21 @@ func (r *Report) Add(out io.Writer, m measure.Measurement) error {
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(table, "theirs ÷ ours\t%s a message\tallocations\tbytes\t  contender\t\n", m.Workload.Unit)
+	columns := fmt.Sprintf("theirs ÷ ours\t%s %s\tallocations\tbytes\t", m.Workload.Unit, m.Workload.Unit.Of())
+	if looked(m) {
+		columns += "median\t99th percentile\t"
+	}
+	fmt.Fprintf(table, "%s  contender\t\n", columns)
 	for i, s := range m.Series {
 		ratio := "-"
 		if i > 0 {
 			ratio = times(m.Ratio(s))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t  %s\t\n",
-			ratio, spread(s.Value()), allocations(m, s), allocated(m, s), s.Contender.Name+wrong(m, s))
+		cells := []string{ratio, spread(s.Value()), allocations(m, s), allocated(m, s)}
+		if looked(m) {
+			cells = append(cells, lap(s.Medians), lap(s.Slowest))
+		}
+		fmt.Fprintf(table, "%s\t  %s\t\n", strings.Join(cells, "\t"), s.Contender.Name+wrong(m, s))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -75,10 +94,13 @@ func WriteFloors(out io.Writer, m measure.Measurement) error {
 			if s.Contender.Name != f.Against {
 				continue
 			}
-			text := fmt.Sprintf("%-20s %s against %s, floor %.3g; %s %s a message",
-				m.Workload.Name, times(m.Ratio(s)), f.Against, f.Ratio, figure(ours.Value().Median), m.Workload.Unit)
+			text := fmt.Sprintf("%-20s %s against %s, floor %.3g; %s %s %s",
+				m.Workload.Name, times(m.Ratio(s)), f.Against, f.Ratio, figure(ours.Value().Median), m.Workload.Unit, m.Workload.Unit.Of())
 			if m.Workload.Unit == measure.PerMessage {
 				text += fmt.Sprintf(", %.2f allocations", ours.Allocations().Median)
+			}
+			if looked(m) {
+				text += fmt.Sprintf(", %s at the median, %s at the 99th percentile", lap(ours.Medians), lap(ours.Slowest))
 			}
 			if _, err := fmt.Fprintln(out, text); err != nil {
 				return err
@@ -122,6 +144,25 @@ func times(s measure.Spread) string {
 
 func spread(s measure.Spread) string {
 	return fmt.Sprintf("%s (%s to %s)", figure(s.Median), figure(s.Min), figure(s.Max))
+}
+
+// looked tells whether somebody looked at how long each message took.
+func looked(m measure.Measurement) bool {
+	return slices.ContainsFunc(m.Series, func(s measure.Series) bool { return len(s.Medians) > 0 })
+}
+
+// lap is how long messages took; empty where nobody looked.
+func lap(nanos []float64) string {
+	if len(nanos) == 0 {
+		return ""
+	}
+	d := time.Duration(measure.SpreadOf(nanos).Median)
+	for precision := time.Nanosecond; precision < time.Second; precision *= 10 {
+		if d < 1000*precision {
+			return d.Round(precision).String()
+		}
+	}
+	return d.Round(time.Second).String()
 }
 
 // figure writes a number with as many digits as mean something here.

@@ -48,6 +48,15 @@ func contains(t *testing.T, what, text string, parts ...string) {
 	}
 }
 
+func begin(t *testing.T) *Report {
+	t.Helper()
+	r, err := New(measure.Plan{Rounds: 3, Round: time.Second, Stage: measure.Stage{Dir: t.TempDir()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func TestChartIsWellFormed(t *testing.T) {
 	t.Parallel()
 	picture := chart(measured(t))
@@ -74,7 +83,7 @@ func TestChartIsWellFormed(t *testing.T) {
 func TestTableHasRatiosFirst(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	r := New(measure.Plan{Rounds: 3, Round: time.Second})
+	r := begin(t)
 	if err := r.WriteHeader(&out); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +112,7 @@ func TestFloorsAreWrittenOneALine(t *testing.T) {
 func TestFilesOfAReport(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new")
-	r := New(measure.Plan{Rounds: 3, Round: time.Second})
+	r := begin(t)
 	if err := r.Add(io.Discard, measured(t)); err != nil {
 		t.Fatal(err)
 	}

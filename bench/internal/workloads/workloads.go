@@ -15,7 +15,7 @@ import (
 
 // All returns all workloads, in the order of the report.
 func All() []measure.Workload {
-	return []measure.Workload{
+	return append([]measure.Workload{
 		publishToOne(1),
 		publishToOne(256),
 		publishToTen(),
@@ -24,7 +24,7 @@ func All() []measure.Workload {
 		appendBy64(),
 		logMemory(),
 		wholeWay(),
-	}
+	}, onSQLite()...)
 }
 
 // Find returns the workloads with the given names, separated by commas, in the order of the report; all for no name.

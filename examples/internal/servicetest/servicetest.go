@@ -51,19 +51,36 @@ type Service struct {
 	URL     string
 	Command *exec.Cmd
 	Log     *Log
+
+	stdout *bufio.Reader
+	killed bool
 }
+
+// Dir is the folder that the program runs in, where it keeps what it keeps in a file by default.
+func (s *Service) Dir() string { return s.Command.Dir }
 
 // Log is what a service has written to its standard error.
 type Log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	told func(line string)
+
+	mu   sync.Mutex
+	b    bytes.Buffer
+	rest []byte // of a line that is not whole yet
 }
 
 // Write adds to the log.
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.b.Write(p)
+	l.b.Write(p)
+	if l.told != nil {
+		l.rest = append(l.rest, p...)
+		for line, rest, ok := bytes.Cut(l.rest, []byte("\n")); ok; line, rest, ok = bytes.Cut(l.rest, []byte("\n")) {
+			l.told(string(line))
+			l.rest = rest
+		}
+	}
+	return len(p), nil
 }
 
 func (l *Log) String() string {
@@ -72,18 +89,39 @@ func (l *Log) String() string {
 	return l.b.String()
 }
 
-// Start starts the program on a free port, beside those of other tests, and waits until it says that it listens.
+// Setup is how to run a program.
+type Setup struct {
+	Dir  string            // the folder to run it in; a new one by default
+	Args []string          // its arguments, beside those for its port
+	Env  []string          // its environment, beside that of the test
+	Told func(line string) // is told of each line of its log; it must not wait for anything
+}
+
+// Start starts the program in a folder and on a port of its own, beside those of other tests, and waits until it says that it listens.
 func (p *Program) Start(t *testing.T, args ...string) *Service {
 	t.Helper()
 	t.Parallel()
-	s := &Service{T: t, Log: &Log{}}
-	args = append([]string{"-addr", "127.0.0.1:0"}, args...)
+	s := p.Launch(t, Setup{Args: args})
+	s.AwaitListening()
+	return s
+}
+
+// Launch starts the program on a free port, and does not wait for anything.
+func (p *Program) Launch(t *testing.T, setup Setup) *Service {
+	t.Helper()
+	s := &Service{T: t, Log: &Log{told: setup.Told}}
+	args := append([]string{"-addr", "127.0.0.1:0"}, setup.Args...)
 	s.Command = exec.CommandContext(context.WithoutCancel(t.Context()), p.Binary, args...) //nolint:gosec // what was built here
+	s.Command.Env = append(os.Environ(), setup.Env...)
 	s.Command.Stderr = s.Log
+	if s.Command.Dir = setup.Dir; setup.Dir == "" {
+		s.Command.Dir = t.TempDir()
+	}
 	stdout, err := s.Command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.stdout = bufio.NewReader(stdout)
 	if err := s.Command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,17 +129,32 @@ func (p *Program) Start(t *testing.T, args ...string) *Service {
 		if s.Command.ProcessState == nil {
 			s.Stop()
 		}
-		if t.Failed() {
+		if t.Failed() && !s.killed {
 			t.Logf("log of the service:\n%s", s.Log)
 		}
 	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	return s
+}
+
+// AwaitListening waits until the program says that it listens, and notes where.
+func (s *Service) AwaitListening() {
+	s.Helper()
+	line, err := s.stdout.ReadString('\n')
 	address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 	if err != nil || !ok {
-		t.Fatalf("it says %q (%v) instead of its address", line, err)
+		s.Fatalf("it says %q (%v) instead of its address", line, err)
 	}
 	s.URL = address
-	return s
+}
+
+// Kill ends the program as kill -9 does.
+func (s *Service) Kill() {
+	s.Helper()
+	s.killed = true
+	if err := s.Command.Process.Kill(); err != nil {
+		s.Fatal(err)
+	}
+	_ = s.Command.Wait() // that it was killed is its error
 }
 
 // Stop ends the program by SIGTERM, which it must take as a wish to end in order.
@@ -129,6 +182,12 @@ func (s *Service) Do(method, path, contentType string, body io.Reader) (status i
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
+	return s.Send(r)
+}
+
+// Send sends a request and returns status, content type and body of the answer.
+func (s *Service) Send(r *http.Request) (status int, kind, answer string) {
+	s.Helper()
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		s.Fatal(err)

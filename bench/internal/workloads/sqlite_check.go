@@ -1,0 +1,71 @@
+package workloads
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/eventsourcing-go/eventsourcing/bench/internal/measure"
+)
+
+// checkFile looks at a file that is closed, and does not ask who wrote it. It has so many events; each stream has its versions from 1
+// without a gap; what each caller appended is there once, in order.
+func checkFile(path string, total uint64, shares []share) error {
+	f, err := openBare(path)
+	if err != nil {
+		return err
+	}
+	check := newFileCheck(shares)
+	err = errors.Join(f.each(check.event), f.conn.Close())
+	if err == nil && check.events != total {
+		err = fmt.Errorf("there are %d events where %d were acknowledged", check.events, total)
+	}
+	if faults := check.close(); err == nil && faults.Any() {
+		err = fmt.Errorf("of %d events: %s", total, faults)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// fileCheck sees all the events of a file, in order.
+type fileCheck struct {
+	shares   []share // in the order of their numbers
+	ledgers  []*measure.Ledger
+	versions map[string]int64
+	events   uint64
+}
+
+func newFileCheck(shares []share) *fileCheck {
+	c := &fileCheck{shares: shares, versions: map[string]int64{}}
+	for _, s := range shares {
+		c.ledgers = append(c.ledgers, measure.NewLedger(s.count, 1))
+	}
+	return c
+}
+
+func (c *fileCheck) event(stream string, version int64, data []byte) error {
+	c.events++
+	c.versions[stream]++
+	if due := c.versions[stream]; version != due {
+		return fmt.Errorf("stream %q has version %d where %d was due", stream, version, due)
+	}
+	n, err := stampedNumber(data)
+	if err != nil {
+		return err
+	}
+	i := sort.Search(len(c.shares), func(i int) bool { return c.shares[i].first > n }) - 1
+	if i >= 0 { // otherwise it was there before
+		c.ledgers[i].Take(n - c.shares[i].first)
+	}
+	return nil
+}
+
+func (c *fileCheck) close() measure.Faults {
+	var faults measure.Faults
+	for _, ledger := range c.ledgers {
+		faults = faults.Plus(ledger.Close())
+	}
+	return faults
+}
