@@ -3,6 +3,7 @@ module github.com/eventsourcing-go/eventsourcing/sqlite
 go 1.26.0
 
 require (
+	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/eventsourcing-go/eventsourcing v0.0.0
 	github.com/google/uuid v1.6.0
 	modernc.org/libc v1.79.0
