@@ -11,5 +11,5 @@
 //
 // Tables that begin with es_ are the toolkit's; a program may have others in the same file. While a process has the file open,
 // nothing in it may open the file, or those beside it, other than through SQLite: when any descriptor of a file is closed, the
-// process loses its locks on it (see "How To Corrupt An SQLite Database File", 2.2, on sqlite.org). To copy it, use [DB.Backup].
+// process loses its locks on it (see "How To Corrupt An SQLite Database File", 2.2, on sqlite.org). To copy it, close it first.
 package sqlite
