@@ -179,6 +179,30 @@ func TestValidateName(t *testing.T) {
 	}
 }
 
+// TestValidateNameLooksAtEachByte has one odd byte at each place of names of each length: they are looked at several at a time.
+func TestValidateNameLooksAtEachByte(t *testing.T) {
+	t.Parallel()
+	const longest = 42
+	for length := 1; length <= longest; length++ {
+		for at := range length {
+			for _, odd := range []byte{0, 1, 0x1f, ' ', '!', '~', 0x7f, 0x80, 0xc2, 0xff} {
+				name := []byte(strings.Repeat("~", length))
+				name[at] = odd
+				good := ' ' <= odd && odd <= '~'
+				if err := es.ValidateName("stream", string(name)); (err == nil) != good {
+					t.Fatalf("%q: %v, want that it is good: %v", name, err, good)
+				}
+				m := es.NewMessage("a-1", "Noted", nil)
+				m.CorrelationID = string(name)
+				good = odd != 0 && odd < 0x80 // a text may have control characters but NUL
+				if err := m.Validate(es.Limits{}); (err == nil) != good {
+					t.Fatalf("correlation ID %q: %v, want that it is good: %v", name, err, good)
+				}
+			}
+		}
+	}
+}
+
 func TestMessageValidateSaysWhichFieldIsWrong(t *testing.T) {
 	t.Parallel()
 	limits := es.Limits{EventBytes: 8, MetadataBytes: 64, TagsPerEvent: 2}

@@ -116,7 +116,7 @@ func (c PubSubConfig) validate() error {
 // it be what brought the consumer down, it takes no others with it.
 //
 // Messages are copied once, when they are published, in blocks that are shared by all who receive them. A message that is kept
-// for long keeps its block: up to 66 messages of together about 256 KiB.
+// for long keeps its block: up to 76 messages of together about 256 KiB.
 type PubSub struct {
 	broker *broker
 	space  *topicSpace
@@ -216,7 +216,7 @@ func (p *PubSub) Subscribe(ctx context.Context, topicName string, opts es.Subscr
 		return nil, es.ErrClosed
 	}
 	t := p.space.lockTopic(topicName)
-	defer t.mu.Unlock()
+	defer t.unlock()
 	s := t.join(p, opts)
 	p.subs[s] = struct{}{}
 	return s, nil
@@ -256,7 +256,7 @@ func (p *PubSub) DropGroup(topicName, group string) error {
 		return fmt.Errorf("drop group %q of topic %q: %w", group, topicName, es.ErrNotFound)
 	}
 	err := t.dropGroup(group)
-	t.mu.Unlock()
+	t.unlock()
 	p.space.forget(t)
 	if err != nil {
 		return fmt.Errorf("drop group %q of topic %q: %w", group, topicName, err)

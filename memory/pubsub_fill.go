@@ -20,17 +20,21 @@ type batch struct {
 	first    time.Time // of those that are handed out for the first time
 	deadline time.Time
 	alone    bool // it has a suspect, and takes nothing else
+
+	// What is to be written to dst when the lock is released, and the names to write, since those of a group may change then.
+	lot                  span
+	topicName, groupName string
 }
 
-// fill makes up a batch of what can be handed out, and returns how much it is.
+// fill makes up a batch of what can be handed out. A lot is still to be written.
 //
 // Half of the room is for messages that were held back, which are the older ones, and half for those that come up in the log, so
 // that neither a message that fails again and again nor a flood of new ones keeps the others waiting. What one half does not
 // need is the other's.
-func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, clock int64) int {
+func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, clock int64) batch {
 	dst = dst[:min(len(dst), g.topic.space.config.Buffer-g.inFlight)]
 	if len(dst) == 0 || g.fresh() == 0 && g.readyKeys.count == 0 {
-		return 0
+		return batch{}
 	}
 	g.unpack()
 	g.batch++
@@ -38,11 +42,11 @@ func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, clock int64) in
 	t, due := g.topic, later(clock, s.lease)
 	b := batch{
 		group: g, sub: s, dst: dst, number: g.batch, delivery: t.countDeliveries(len(dst)),
-		clock: clock, due: due, first: t.space.time(clock), deadline: t.space.time(due),
+		topicName: t.name, groupName: g.name, clock: clock, due: due, first: t.space.time(clock), deadline: t.space.time(due),
 	}
 	if g.parcels.used == 0 && g.readyKeys.count == 0 {
 		b.takeLot()
-		return b.n
+		return b
 	}
 	first := len(dst)
 	if g.fresh() > 0 {
@@ -56,7 +60,7 @@ func (g *consumerGroup) fill(s *subscription, dst []es.Delivery, clock int64) in
 	b.takeFresh()
 	b.takeReady(len(dst))
 	b.takeMore()
-	return b.n
+	return b
 }
 
 func (b *batch) full() bool { return b.alone || b.n == len(b.dst) }
@@ -139,32 +143,31 @@ func (b *batch) hand(i int32, p *parcel) {
 	g.lend(i, b.sub, b.number, receiptFor(b.delivery, i), b.due)
 	b.delivery++
 	g.inFlight++
-	d := b.write(p.record)
+	d := &b.dst[b.n]
+	b.n++
+	b.write(d, &p.record.message)
+	if broken := p.record.broken; broken != nil {
+		d.Err, d.Raw = broken.cause, broken.raw
+	}
 	d.Attempt, d.First, d.Receipt = int(p.attempt), b.first, p.receipt
 	if p.first != b.clock {
 		d.First = g.topic.space.time(p.first)
 	}
 }
 
-// write puts a message into the next delivery of the batch, but for what is of this attempt at it.
-func (b *batch) write(r *topicRecord) *es.Delivery {
-	g, d := b.group, &b.dst[b.n]
-	b.n++
+// write puts a message into a delivery of the batch, but for what is of this attempt at it.
+func (b *batch) write(d *es.Delivery, m *es.Message) {
 	// A slice that is used again holds much of what is to be written already. To look is cheaper than to write a pointer while
 	// the garbage collector runs.
-	d.Message = &r.message
-	if d.Topic != g.topic.name {
-		d.Topic = g.topic.name
+	d.Message = m
+	if d.Topic != b.topicName {
+		d.Topic = b.topicName
 	}
-	if d.Group != g.name {
-		d.Group = g.name
+	if d.Group != b.groupName {
+		d.Group = b.groupName
 	}
 	if d.Err != nil || d.Raw != nil {
 		d.Err, d.Raw = nil, nil
 	}
-	if r.broken != nil {
-		d.Err, d.Raw = r.broken.cause, r.broken.raw
-	}
 	d.Deadline = b.deadline
-	return d
 }

@@ -14,33 +14,34 @@ import (
 // out yet, because its key is with another batch or has to wait, is held back in the queue of its key. So each message is looked
 // at once in the log, and once more when its key is ready, however long another key has to wait.
 type consumerGroup struct {
-	topic   *topic
-	name    string
-	members []*subscription // by their seats; nil where one has left
-	present int             // how many are not nil
-	cursor  topicCursor
-	frozen  bool // it does not read on; see topic.backlog
+	// Who publishes looks at these.
+	topic     *topic
+	present   int  // how many of the members are not nil
+	frozen    bool // it does not read on; see topic.backlog
+	heldBack  int
+	inFlight  int
+	cursor    topicCursor
+	receivers []*receiver
 
-	keyOf     func(*es.Message) string // nil: the stream
-	keys      orderKeys
+	alarm     int64     // when the earliest of the receivers wakes by itself
+	guard     *receiver // who that is
 	readyKeys keyQueue
-	delayed   delayedKeys
+	name      string
+	members   []*subscription // by their seats; nil where one has left
+	lot       lot             // what is in flight without a parcel
 
-	parcels  parcels
-	ordered  parcelList // all of them, by number
-	lot      lot        // what is in flight without a parcel
-	inFlight int
-	heldBack int
-	evicted  int64
+	keyOf   func(*es.Message) string // nil: the stream
+	keys    orderKeys
+	delayed delayedKeys
+
+	parcels parcels
+	ordered parcelList // all of them, by number
+	evicted int64
 
 	batch     uint64  // number of the batch that is made up now, or was last
 	freshTurn bool    // who gets the odd one in the next batch: the log, or what was held back
 	cut       []int32 // keys of which the batch that is made up now could have taken more
 	scratch   []int32
-
-	receivers []*receiver
-	alarm     int64     // when the earliest of the receivers wakes by itself
-	guard     *receiver // who that is
 }
 
 const never = math.MaxInt64
@@ -94,10 +95,11 @@ func (g *consumerGroup) lend(i int32, s *subscription, batch, receipt uint64, du
 }
 
 func (g *consumerGroup) hash(r *topicRecord) uint64 {
-	if g.keyOf == nil {
-		return r.key
+	key := r.message.Stream
+	if g.keyOf != nil {
+		key = g.keyOf(&r.message)
 	}
-	return maphash.String(g.topic.space.seed, g.keyOf(&r.message))
+	return maphash.String(g.topic.space.seed, key)
 }
 
 // hold puts a parcel behind those of its key that are held back.
@@ -227,6 +229,7 @@ func (g *consumerGroup) nextChange() int64 {
 
 // evict drops the oldest n of the messages that wait. There must be as many.
 func (g *consumerGroup) evict(n int) {
+	g.lot.setApart()
 	for i := g.ordered.first; g.heldBack > 0 && n > 0; {
 		p := &g.parcels.all[i]
 		next := p.links[byNumber].next
@@ -236,7 +239,9 @@ func (g *consumerGroup) evict(n int) {
 		}
 		i = next
 	}
-	g.cursor.skip(n)
+	if n > 0 {
+		g.cursor.skip(n)
+	}
 }
 
 // drop ends a parcel that is held back, and is the first of its key.
@@ -262,7 +267,13 @@ func (g *consumerGroup) freeze() {
 		g.hold(i)
 		g.settle(g.parcels.all[i].key, 0)
 	}
+	g.stop()
+}
+
+// stop makes the group read no further. It lets go of the log: with its place there, all that comes behind it would be kept.
+func (g *consumerGroup) stop() {
 	g.frozen = true
+	g.cursor = topicCursor{}
 }
 
 // thaw makes the group go on from where the log ends now.

@@ -14,7 +14,7 @@ func (s *subscription) Lag(ctx context.Context) (es.Lag, error) {
 		return es.Lag{}, err
 	}
 	s.topic.mu.Lock()
-	defer s.topic.mu.Unlock()
+	defer s.topic.unlock()
 	if s.closed {
 		return es.Lag{}, es.ErrClosed
 	}

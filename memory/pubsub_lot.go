@@ -16,6 +16,7 @@ import (
 type lot struct {
 	sub      *subscription // who has it; nil when there is none
 	begin    topicCursor   // of its first message
+	apart    bool          // its messages are in a list of their own, and no longer in the log
 	size     int
 	left     int      // how many are not acknowledged
 	acked    []uint64 // a bit for each
@@ -34,12 +35,42 @@ func (b *batch) takeLot() {
 		batch: b.number, delivery: b.delivery, first: b.clock, due: b.due,
 	}
 	g.lot.begins()
-	for i := range size {
-		d := b.write(g.cursor.record())
-		d.Attempt, d.First, d.Receipt = 1, b.first, g.lot.receipt(uint64(i))
-		g.cursor.advance()
-	}
 	g.inFlight += size
+	b.n, b.lot = size, g.cursor.take(size)
+}
+
+// writeLot writes the deliveries of the batch, when it is a lot. It needs no lock, so that who publishes goes on meanwhile.
+func (b *batch) writeLot() {
+	dst, delivery, number := b.dst, b.delivery, int32(0)
+	for b.lot.size > 0 {
+		some, broken := b.lot.next()
+		for i := range some {
+			number++ // of the parcel that the message gets when the lot is unpacked
+			d := &dst[i]
+			b.write(d, &some[i].message)
+			d.Attempt, d.First, d.Receipt = 1, b.first, receiptFor(delivery, number)
+			delivery++
+			if broken {
+				d.Err, d.Raw = some[i].broken.cause, some[i].broken.raw
+			}
+		}
+		dst = dst[len(some):]
+	}
+}
+
+// setApart makes a list of its own for the messages of the lot, if there is one. The log behind them is bounded as long as nobody
+// takes more of it than there is room for; when messages are dropped to make room, what was dropped must not be kept by the lot.
+func (l *lot) setApart() {
+	if l.sub == nil || l.apart {
+		return
+	}
+	at := l.begin
+	mine := at.take(l.size)
+	l.begin.block, l.begin.index, l.apart = &topicBlock{}, 0, true
+	for last := l.begin.block; mine.size > 0; last = last.next {
+		some, broken := mine.next()
+		last.next = &topicBlock{records: some, used: len(some), broken: broken}
+	}
 }
 
 // begins clears the bits of what is acknowledged.
@@ -68,23 +99,61 @@ func (l *lot) find(receipt uint64) (i uint64, ok bool) {
 
 func (l *lot) isAcknowledged(i uint64) bool { return l.acked[i/64]>>(i%64)&1 != 0 }
 
-// ackLot acknowledges messages of the lot, and returns the errors of those that are not of it or were acknowledged before.
-func (g *consumerGroup) ackLot(ds []es.Delivery) (errs []error) {
+// ackLot acknowledges messages of the lot, and returns the errors of those that are not of it or were acknowledged before. When the
+// deliveries are in a row, this is known of all of them at once.
+func (g *consumerGroup) ackLot(ds []es.Delivery, row bool) (errs []error) {
 	l := &g.lot
-	for n := range ds {
-		i, ok := l.find(ds[n].Receipt)
-		if !ok {
-			errs = lost(errs, n, len(ds))
-			continue
+	if row && l.ackRow(ds[0].Receipt, len(ds)) {
+		g.inFlight -= len(ds)
+		l.left -= len(ds)
+	} else {
+		for n := range ds {
+			i, ok := l.find(ds[n].Receipt)
+			if !ok {
+				errs = lost(errs, n, len(ds))
+				continue
+			}
+			l.acked[i/64] |= 1 << (i % 64)
+			l.left--
+			g.inFlight--
 		}
-		l.acked[i/64] |= 1 << (i % 64)
-		l.left--
-		g.inFlight--
 	}
 	if l.left == 0 {
 		l.ends()
 	}
 	return errs
+}
+
+// inRow tells whether deliveries are such as follow each other in a lot.
+func inRow(ds []es.Delivery) bool {
+	for i := 1; i < len(ds); i++ {
+		if ds[i].Receipt != ds[i-1].Receipt+receiptFor(1, 1) {
+			return false
+		}
+	}
+	return len(ds) > 0
+}
+
+// ackRow notes that n messages are acknowledged which follow each other, the first of which has a receipt. It is false, and nothing is
+// noted, when not all of them are of the lot, or one was acknowledged before.
+func (l *lot) ackRow(receipt uint64, n int) bool {
+	first, ok := l.find(receipt)
+	end := first + uint64(n)         //nolint:gosec // it is not negative
+	if !ok || end > uint64(l.size) { //nolint:gosec // it is not negative
+		return false
+	}
+	if l.left == l.size && n == l.size { // as it is most often; nobody looks at the bits any more
+		return true
+	}
+	for i := first; i < end; i++ {
+		if l.isAcknowledged(i) {
+			return false
+		}
+	}
+	for i := first; i < end; i++ {
+		l.acked[i/64] |= 1 << (i % 64)
+	}
+	return true
 }
 
 // oldest returns the oldest message that is not acknowledged. There is one.

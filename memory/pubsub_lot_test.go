@@ -1,7 +1,9 @@
 package memory_test
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,4 +86,74 @@ func TestPubSubAnswersOfOneBatchAreNotThoseOfAnother(t *testing.T) {
 	if stats := ps.Stats()[0].Groups[0]; stats.InFlight+stats.Depth != 0 {
 		t.Errorf("stats: %+v", stats)
 	}
+}
+
+// TestPubSubAcksInRowsAndOutOfThem acknowledges a batch in pieces, some of which were acknowledged before.
+func TestPubSubAcksInRowsAndOutOfThem(t *testing.T) {
+	t.Parallel()
+	ps := newPubSub(t, memory.PubSubConfig{})
+	sub := subscribe(t, ps, es.SubscribeOptions{Group: "g"})
+	const n = 200
+	texts := make([]string, n)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("%c%d", 'a'+i%20, i)
+	}
+	publish(t, ps, texts...)
+	ds := receive(t, sub, n, texts...)
+	// inFlight are the messages in flight after the acknowledgement, and lost those of the call that were answered before.
+	for _, step := range []struct{ from, to, lost, inFlight int }{
+		{0, 10, 0, 190}, {5, 15, 5, 185}, {60, 130, 0, 115}, {100, 101, 1, 115}, {59, 131, 70, 113}, {199, 200, 0, 112}, {15, 199, 72, 0},
+	} {
+		err := sub.Ack(t.Context(), ds[step.from:step.to])
+		lost := 0
+		if batch := (*es.BatchError)(nil); errors.As(err, &batch) {
+			for _, err := range batch.Errs {
+				if errors.Is(err, es.ErrLeaseLost) {
+					lost++
+				}
+			}
+		}
+		stats := ps.Stats()[0].Groups[0]
+		if lost != step.lost || stats.InFlight != step.inFlight {
+			t.Fatalf("acknowledged %d to %d: %d were lost and %d are in flight, want %d and %d (%v)",
+				step.from, step.to, lost, stats.InFlight, step.lost, step.inFlight, err)
+		}
+	}
+	wantErr(t, sub.Ack(t.Context(), ds), es.ErrLeaseLost)
+}
+
+// TestPubSubReceiveWhileOthersCloseAndJoin closes subscriptions while they receive, so that what they have becomes a backlog, and then
+// that of a group of another name.
+func TestPubSubReceiveWhileOthersCloseAndJoin(t *testing.T) {
+	t.Parallel()
+	ps := newPubSub(t, memory.PubSubConfig{})
+	var receivers sync.WaitGroup
+	for round := range 200 {
+		group := ""
+		if round%2 == 1 {
+			group = fmt.Sprintf("g%d", round)
+		}
+		sub := subscribe(t, ps, es.SubscribeOptions{Group: group})
+		publish(t, ps, "a1", "b1", "c1")
+		received := make(chan struct{})
+		receivers.Go(func() {
+			defer close(received)
+			dst := make([]es.Delivery, 64)
+			n, err := sub.Receive(t.Context(), dst)
+			if err != nil && !errors.Is(err, es.ErrClosed) {
+				t.Error(err)
+			}
+			for _, d := range dst[:n] {
+				if d.Group != group || d.Topic != orders {
+					t.Errorf("received by %q of %q, want %q of %q", d.Group, d.Topic, group, orders)
+				}
+			}
+		})
+		wantOK(t, sub.Close())
+		if group != "" {
+			<-received
+			wantOK(t, ps.DropGroup(orders, group))
+		}
+	}
+	receivers.Wait()
 }

@@ -74,13 +74,13 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 		// Close ends the subscriptions after it has said that it does, and what had no room has some then: in the backlog.
 		if p.isClosed() {
 			t.dequeue(&w)
-			t.mu.Unlock()
+			t.unlock()
 			p.space.forget(t) // when the publication has made it
 			return w.taken, es.ErrClosed
 		}
 		done, err := t.publish(&w)
 		news := t.takeNews()
-		t.mu.Unlock()
+		t.unlock()
 		p.tell(topicName, news)
 		if w.unwanted {
 			p.boundTopics()
@@ -99,7 +99,7 @@ func (p *PubSub) hand(ctx context.Context, topicName string, pubs []es.Publicati
 		t.mu.Lock()
 		if err != nil {
 			t.dequeue(&w)
-			t.mu.Unlock()
+			t.unlock()
 			return w.taken, err
 		}
 	}
@@ -110,25 +110,40 @@ func (s *topicSpace) copy(name string, w *publication) *topic {
 	t := s.topic(name)
 	if t == nil {
 		t = s.lockTopic(name)
-		t.mu.Unlock()
+		t.unlock()
 	}
-	press := t.presses.Get().(*press) //nolint:forcetypeassert,errcheck // nothing else is put there
-	w.blocks = press.copy(w.pubs, w.broken)
-	t.presses.Put(press)
+	p := t.takePress()
+	p.copy(w)
+	t.putPress(p)
 	t.mu.Lock()
 	if !t.gone {
 		return t
 	}
-	t.mu.Unlock()
+	t.unlock()
 	return s.lockTopic(name) // another of the name, and the records are good for it too
+}
+
+// takePress returns a press that nobody else has.
+func (t *topic) takePress() *press {
+	if p := t.press.Swap(nil); p != nil {
+		return p
+	}
+	return t.presses.Get().(*press) //nolint:forcetypeassert,errcheck // nothing else is put there
+}
+
+func (t *topic) putPress(p *press) {
+	if !t.press.CompareAndSwap(nil, p) {
+		t.presses.Put(p)
+	}
 }
 
 // publication is a call of Publish at work on one topic.
 type publication struct {
 	pubs    []es.Publication
-	broken  *undecodable // set by PublishRaw
-	blocks  *topicBlock  // the records of those that were not taken
-	taken   int          // how many were taken: the first ones
+	broken  *undecodable    // set by PublishRaw
+	taken   int             // how many were taken: the first ones
+	records []topicRecord   // of the next of those that were not taken
+	more    [][]topicRecord // of those that follow
 	mayWait bool
 	own     bool    // it comes from a handler of the topic
 	ticket  *ticket // while it waits in the queue of the topic

@@ -47,7 +47,7 @@ func (p *PubSub) Stats() []TopicStats {
 
 func (t *topic) stats() TopicStats {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	stats := TopicStats{Topic: t.name, Evicted: t.evicted}
 	if t.backlog != nil {
 		stats.Backlog = t.backlog.waiting()

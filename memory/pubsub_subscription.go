@@ -39,13 +39,6 @@ func (s *subscription) find(receipt uint64) int32 {
 	return int32(i) // it has 24 bits
 }
 
-// receiver is a Receive that waits.
-type receiver struct {
-	wake  chan struct{} // has room for one signal
-	woken bool          // there is a signal on its way
-	timer *time.Timer
-}
-
 func (s *subscription) Receive(ctx context.Context, dst []es.Delivery) (int, error) {
 	if len(dst) == 0 {
 		return 0, es.Invalidf("destination", "is empty; it takes room for one delivery or more")
@@ -55,9 +48,10 @@ func (s *subscription) Receive(ctx context.Context, dst []es.Delivery) (int, err
 	}
 	var r *receiver
 	for {
-		n, alarm, err := s.take(dst, &r)
-		if n > 0 || err != nil {
-			return n, err
+		b, alarm, err := s.take(dst, &r)
+		if b.n > 0 || err != nil {
+			b.writeLot()
+			return b.n, err
 		}
 		if err := r.wait(ctx, alarm); err != nil {
 			s.leave(r)
@@ -68,25 +62,25 @@ func (s *subscription) Receive(ctx context.Context, dst []es.Delivery) (int, err
 
 // take hands out what is there. When there is nothing, the receiver *r is among those that wait (it is made when it is nil), and
 // alarm is after which time it is to look again.
-func (s *subscription) take(dst []es.Delivery, r **receiver) (n int, alarm time.Duration, _ error) {
+func (s *subscription) take(dst []es.Delivery, r **receiver) (b batch, alarm time.Duration, _ error) {
 	t, g := s.topic, s.group
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	clock := t.space.clock()
 	if *r != nil {
 		g.unguard(*r)
 	}
 	if s.closed {
 		s.dismiss(*r)
-		return 0, 0, es.ErrClosed
+		return b, 0, es.ErrClosed
 	}
 	g.refresh(clock)
-	n = g.fill(s, dst, clock)
+	b = g.fill(s, dst, clock)
 	t.serve()
-	if n > 0 {
+	if b.n > 0 {
 		s.dismiss(*r)
 		g.notify()
-		return n, 0, nil
+		return b, 0, nil
 	}
 	if *r == nil {
 		*r, s.spare = s.spare, nil
@@ -95,107 +89,17 @@ func (s *subscription) take(dst []es.Delivery, r **receiver) (n int, alarm time.
 		}
 		g.receivers = append(g.receivers, *r)
 	}
-	return 0, g.watch(*r, clock), nil
-}
-
-// leave ends the waiting of a receiver. A signal that it has got is for another.
-func (s *subscription) leave(r *receiver) {
-	s.topic.mu.Lock()
-	defer s.topic.mu.Unlock()
-	s.group.unguard(r)
-	s.dismiss(r)
-	s.group.notify()
-}
-
-// wait waits for a signal, for the alarm when it is above 0, or for the end of the context.
-func (r *receiver) wait(ctx context.Context, alarm time.Duration) error {
-	var expired <-chan time.Time
-	if alarm > 0 {
-		if r.timer == nil {
-			r.timer = time.NewTimer(alarm)
-		} else {
-			r.timer.Reset(alarm)
-		}
-		defer r.timer.Stop()
-		expired = r.timer.C
-	}
-	select {
-	case <-r.wake:
-	case <-expired:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
-// watch makes a receiver the one that wakes for what time brings next, unless another does already, and returns how long it
-// may wait; 0 for as long as it gets no signal.
-func (g *consumerGroup) watch(r *receiver, clock int64) time.Duration {
-	next := g.nextChange()
-	if next >= g.alarm {
-		return 0
-	}
-	g.alarm, g.guard = next, r
-	return max(time.Duration(next-clock), 1)
-}
-
-// unguard is for a receiver that does not wait at the moment.
-func (g *consumerGroup) unguard(r *receiver) {
-	if g.guard == r {
-		g.alarm, g.guard = never, nil
-	}
-	if r.woken {
-		r.woken = false
-		select {
-		case <-r.wake:
-		default: // it has woken by it
-		}
-	}
-}
-
-// dismiss takes a receiver, if it is one, out of those that wait.
-func (s *subscription) dismiss(r *receiver) {
-	if r == nil {
-		return
-	}
-	s.spare = r
-	g := s.group
-	i := slices.Index(g.receivers, r)
-	g.receivers = slices.Delete(g.receivers, i, i+1)
-}
-
-// notify wakes a receiver when there is something for it: messages, or a time to watch for that nobody watches for. One is
-// enough: it wakes the next when it leaves something.
-func (g *consumerGroup) notify() {
-	if len(g.receivers) == 0 {
-		return
-	}
-	available := g.inFlight < g.topic.space.config.Buffer && (g.readyKeys.count > 0 || g.fresh() > 0)
-	if !available && g.nextChange() >= g.alarm {
-		return
-	}
-	// The last to come is the first to be woken: the one who watches the time is likely to be another.
-	for _, r := range slices.Backward(g.receivers) {
-		if !r.woken {
-			r.signal()
-			return
-		}
-	}
-}
-
-func (r *receiver) signal() {
-	r.woken = true
-	r.wake <- struct{}{}
+	return b, g.watch(*r, clock), nil
 }
 
 func (s *subscription) Ack(_ context.Context, ds []es.Delivery) error {
-	t, g := s.topic, s.group
+	t, g, row := s.topic, s.group, inRow(ds)
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	clock := s.look()
 	var errs []error
 	if g.lot.sub == s {
-		errs = g.ackLot(ds)
+		errs = g.ackLot(ds, row)
 	} else {
 		errs = s.ackParcels(ds, clock)
 	}
@@ -249,7 +153,7 @@ func later(clock int64, delay time.Duration) int64 {
 func (s *subscription) giveBack(ds []es.Delivery, note func(p *parcel, clock int64)) error {
 	t, g := s.topic, s.group
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	clock := s.look()
 	if g.lot.sub == s {
 		g.unpack()
@@ -282,7 +186,7 @@ func lost(errs []error, i, n int) []error {
 func (s *subscription) Extend(_ context.Context, ds []es.Delivery) error {
 	t, g := s.topic, s.group
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	clock := s.look()
 	if g.lot.sub == s {
 		g.unpack()
@@ -334,7 +238,7 @@ func (s *subscription) end() {
 	t, g := s.topic, s.group
 	t.mu.Lock()
 	if s.closed {
-		t.mu.Unlock()
+		t.unlock()
 		return
 	}
 	clock := t.space.clock()
@@ -349,7 +253,7 @@ func (s *subscription) end() {
 	g.stand(s)
 	for _, r := range g.receivers { // its own have to return
 		if !r.woken {
-			r.signal()
+			t.call(r)
 		}
 	}
 	g.notify()
@@ -358,7 +262,7 @@ func (s *subscription) end() {
 	}
 	t.serve()
 	idle, news := t.idle(), t.takeNews()
-	t.mu.Unlock()
+	t.unlock()
 	s.pubsub.tell(t.name, news)
 	s.pubsub.boundTopics()
 	if idle {

@@ -3,63 +3,81 @@ package memory
 import (
 	"container/list"
 	"fmt"
-	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// topicSpace is what a namespace has.
-type topicSpace struct {
-	config *PubSubConfig
-	began  time.Time
-	seed   maphash.Seed // of the hashes of ordering keys
+// topic has what was published to it, once, and the groups that read it, each at its place. Its lock guards all of that.
+//
+// What each Publish touches before it takes the lock lies apart from what those who receive write to.
+type topic struct {
+	name  string
+	space *topicSpace
+	// press is for who publishes next, and presses are for those who publish at the same time. They need no lock.
+	press   atomic.Pointer[press]
+	presses sync.Pool
 
-	// Deliveries are counted from a place of this space's own, so that one of another pub/sub is not taken for one of this.
-	firstDelivery uint64
-	deliveries    atomic.Uint64
+	_ cacheLine
 
-	mu       sync.RWMutex
-	topics   map[string]*topic
-	unwanted unwantedTopics
+	mu   sync.Mutex
+	gone bool // no longer in the space
+	log  topicLog
+	// groups get what is published. While nobody is subscribed, the backlog is the only one.
+	groups []*consumerGroup
+	queue  []*ticket   // of publishers that wait for room; the first is served first
+	news   []eviction  // to be logged when the lock is released
+	called []*receiver // to be woken when the lock is released
+	// backlog holds what nobody has subscribed to; nil when there is nothing. While others are subscribed (who did not want it)
+	// it is not among the groups, and is frozen.
+	backlog *consumerGroup
+	place   *list.Element // among the unwanted topics, when it is one
+	evicted int64         // messages dropped, by groups that are gone and by the backlog
+	// The next delivery has this number, and so many more numbers are for those of this topic.
+	delivery, reserved uint64
 }
 
-func newTopicSpace(b *broker) *topicSpace {
-	s := &topicSpace{config: &b.config, began: b.began, seed: maphash.MakeSeed(), topics: map[string]*topic{}}
-	s.firstDelivery = rand.Uint64() // it has to differ from that of others
-	s.deliveries.Store(s.firstDelivery)
-	return s
+// cacheLine keeps apart what two processors write to: they get memory by 64 bytes, and some fetch the 64 beside as well.
+type cacheLine [128]byte
+
+// eviction is news of messages that were dropped.
+type eviction struct {
+	group string
+	total int64
 }
 
-// A receipt is the number of a delivery, as far as there is room, and of the parcel that was delivered: so the parcel is found without
-// a search. Two deliveries of one parcel have different numbers until there were 2^40 others between them.
-const (
-	parcelBits = 24
-	parcelMask = 1<<parcelBits - 1
-)
-
-// receiptFor makes the receipt of a delivery.
-func receiptFor(delivery uint64, parcel int32) uint64 {
-	return delivery<<parcelBits | uint64(parcel) //nolint:gosec // it is not negative
+func newTopic(s *topicSpace, name string) *topic {
+	t := &topic{name: name, space: s}
+	t.log.tail = &topicBlock{}
+	t.presses.New = func() any { return &press{space: s} }
+	return t
 }
 
-// issued tells whether a receipt was given out in this space.
-func (s *topicSpace) issued(receipt uint64) bool {
-	return (receipt>>parcelBits-s.firstDelivery)<<parcelBits < (s.deliveries.Load()-s.firstDelivery)<<parcelBits
+// unlock releases the lock of the topic, and then wakes those who were called. To wake somebody takes longer than all that is done
+// with the lock held.
+func (t *topic) unlock() {
+	if len(t.called) == 0 {
+		t.mu.Unlock()
+		return
+	}
+	var room [16]*receiver
+	called := append(room[:0], t.called...)
+	clear(t.called)
+	t.called = t.called[:0]
+	t.mu.Unlock()
+	for _, r := range called {
+		r.signal()
+	}
 }
 
-// clock is the present time on the clock that all leases and delays are measured by: nanoseconds, and never 0. To read it takes a
-// third of what time.Now does.
-func (s *topicSpace) clock() int64 { return int64(time.Since(s.began)) + 1 }
-
-// time is the time at which the clock shows so much. It is the same whenever it is asked for, which now and a difference is not:
-// the two clocks that time.Now reads do not go alike.
-func (s *topicSpace) time(clock int64) time.Time { return s.began.Add(time.Duration(clock - 1)) }
+// call wakes a receiver when the lock is released.
+func (t *topic) call(r *receiver) {
+	r.woken = true
+	t.called = append(t.called, r)
+}
 
 // countDeliveries gives numbers to deliveries, and returns that of the first. The topic has some in reserve: all topics draw from
 // one counter, and each batch would wait for it.
@@ -73,89 +91,6 @@ func (t *topic) countDeliveries(n int) uint64 {
 	t.delivery += uint64(n) //nolint:gosec // it is not negative
 	t.reserved -= uint64(n) //nolint:gosec // it is not negative
 	return first
-}
-
-// lockTopic returns a topic, and makes it when it is new. It is locked.
-func (s *topicSpace) lockTopic(name string) *topic {
-	for {
-		if t := s.lockKnownTopic(name); t != nil {
-			return t
-		}
-		s.mu.Lock()
-		if s.topics[name] == nil {
-			s.topics[name] = newTopic(s, name)
-		}
-		s.mu.Unlock()
-	}
-}
-
-// topic returns a topic, or nil when there is none of the name.
-func (s *topicSpace) topic(name string) *topic {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.topics[name]
-}
-
-// lockKnownTopic returns a topic, locked, or nil when there is none of the name.
-func (s *topicSpace) lockKnownTopic(name string) *topic {
-	t := s.topic(name)
-	if t == nil {
-		return nil
-	}
-	t.mu.Lock()
-	if t.gone {
-		t.mu.Unlock()
-		return nil
-	}
-	return t
-}
-
-// forget removes a topic that has nothing and nobody, so that topics which are used once do not pile up.
-func (s *topicSpace) forget(t *topic) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.gone && t.idle() {
-		t.gone = true
-		delete(s.topics, t.name)
-	}
-}
-
-// topic has what was published to it, once, and the groups that read it, each at its place. Its lock guards all of that.
-type topic struct {
-	name  string
-	space *topicSpace
-
-	mu   sync.Mutex
-	gone bool // no longer in the space
-	log  topicLog
-	// The next delivery has this number, and so many more numbers are for those of this topic.
-	delivery, reserved uint64
-	// presses are of those who publish; each has one of its own meanwhile. It needs no lock.
-	presses sync.Pool
-	// groups get what is published. While nobody is subscribed, the backlog is the only one.
-	groups []*consumerGroup
-	place  *list.Element // among the unwanted topics, when it is one
-	// backlog holds what nobody has subscribed to; nil when there is nothing. While others are subscribed (who did not want it)
-	// it is not among the groups, and is frozen.
-	backlog *consumerGroup
-	queue   []*ticket  // of publishers that wait for room; the first is served first
-	evicted int64      // messages dropped, by groups that are gone and by the backlog
-	news    []eviction // to be logged when the lock is released
-}
-
-// eviction is news of messages that were dropped.
-type eviction struct {
-	group string
-	total int64
-}
-
-func newTopic(s *topicSpace, name string) *topic {
-	t := &topic{name: name, space: s}
-	t.log.tail = &topicBlock{}
-	t.presses.New = func() any { return &press{space: s} }
-	return t
 }
 
 // idle tells whether the topic has nothing and nobody.
@@ -346,6 +281,7 @@ func (t *topic) retire(g *consumerGroup) {
 	t.evicted += g.evicted
 	g.evicted = 0
 	if len(t.groups) > 0 {
+		g.stop()
 		t.serve() // the others may have room
 		return
 	}
@@ -375,6 +311,7 @@ func (t *topic) dropGroup(name string) error {
 		return es.Invalidf("group", "has %d subscriptions; close them first", g.present)
 	}
 	t.remove(g)
+	g.stop()
 	t.evicted += g.evicted
 	t.noteUnwanted()
 	t.serve()

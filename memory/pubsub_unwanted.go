@@ -76,15 +76,14 @@ func (s *topicSpace) drop(t *topic) (messages int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	if t.gone || !t.unwanted() || len(t.queue) > 0 { // a publisher that waited has been called, and is about to go on
 		return 0, false
 	}
 	messages = t.backlog.waiting()
 	t.backlog, t.groups = nil, nil
 	t.noteUnwanted()
-	t.gone = true
-	delete(s.topics, t.name)
+	s.remove(t)
 	return messages, true
 }
 

@@ -14,13 +14,12 @@ const bareChannel = "bare channel"
 // received is how many messages a subscriber of ours has room for, as a router has.
 const received = 256
 
-// publishFloors are below the 25 times that were aimed at; record 10 says where the time goes.
+// publishFloors are what was aimed at for batches, and what is reached of it one by one; record 10 says where the time goes.
 func publishFloors(batch int) []measure.Floor {
-	const why = "what is kept at the least; 25 times are aimed at, and 50 are the goal"
 	if batch == 1 {
-		return []measure.Floor{{Against: watermillInOrder, Ratio: 8, Why: why}}
+		return []measure.Floor{{Against: watermillInOrder, Ratio: 12, Why: "what is kept at the least; 25 times are aimed at"}}
 	}
-	return []measure.Floor{{Against: watermillInOrder, Ratio: 16, Why: why}}
+	return []measure.Floor{{Against: watermillInOrder, Ratio: 25, Why: "the goal is 50 times Watermill's gochannel"}}
 }
 
 func publishToOne(batch int) measure.Workload {

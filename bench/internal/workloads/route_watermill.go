@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"sync"
@@ -93,15 +94,19 @@ func (c watermillChain) number(m *message.Message) uint64 {
 	return i
 }
 
-// watermillFeed is a subscription of Watermill that costs as little as there can be.
-type watermillFeed struct{ output chan *message.Message }
+// watermillFeed is a subscription of Watermill that costs as little as there can be. Who feeds it closes it, when all is sent: the
+// router, when it is closed, cancels the subscription's context as well, and on a busy machine does not always go on to close it.
+type watermillFeed struct {
+	output chan *message.Message
+	once   sync.Once
+}
 
-func (f watermillFeed) Subscribe(context.Context, string) (<-chan *message.Message, error) {
+func (f *watermillFeed) Subscribe(context.Context, string) (<-chan *message.Message, error) {
 	return f.output, nil
 }
 
-func (f watermillFeed) Close() error {
-	close(f.output)
+func (f *watermillFeed) Close() error {
+	f.once.Do(func() { close(f.output) })
 	return nil
 }
 
@@ -133,7 +138,7 @@ func watermillRouting(chain watermillChain, send feeding) func(context.Context, 
 		if err := chain.addTo(r); err != nil {
 			return measure.Result{}, err
 		}
-		source := watermillFeed{make(chan *message.Message)}
+		source := &watermillFeed{output: make(chan *message.Message)}
 		var mu sync.Mutex // handlers run beside each other
 		ledger := measure.NewLedger(n, streamCount)
 		r.AddConsumerHandler(topic, topic, source, func(m *message.Message) error {
@@ -162,7 +167,7 @@ func watermillRouting(chain watermillChain, send feeding) func(context.Context, 
 			send(source.output, messages)
 			watch.Stop()
 		}
-		if err := r.Close(); err != nil {
+		if err := errors.Join(source.Close(), r.Close()); err != nil {
 			return measure.Result{}, err
 		}
 		if err := <-ended; err != nil {

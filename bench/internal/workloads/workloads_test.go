@@ -19,7 +19,7 @@ func TestEachContenderHandlesEachMessageOnceAndInOrder(t *testing.T) {
 				t.Parallel()
 				c, most := ready(t, w, c), 3001
 				if w.Backend != "" {
-					most = 1001 // a commit takes as long as the disk does
+					most = 100 // a commit takes as long as the disk does
 				}
 				if w.Unit == measure.Latency {
 					most = 32 // they come at a pace
