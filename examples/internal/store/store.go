@@ -26,7 +26,7 @@ func Open(where string, c es.Config, log *slog.Logger) (es.Backend, error) {
 	scheme, path, ok := strings.Cut(where, ":")
 	switch {
 	case !ok:
-		return nil, errors.New("the store has no kind; write sqlite:PATH, such as sqlite:items.db, or memory:") //nolint:revive,staticcheck // it is a sentence for who runs the program
+		return nil, errors.New("the store has no kind; write memory: or sqlite:PATH, such as sqlite:items.db")
 	case scheme == "sqlite":
 		return opened(sqlite.Open(sqlite.Config{Path: path, Namespace: c.Namespace, Logger: log}))
 	case scheme == "memory" && path == "":
