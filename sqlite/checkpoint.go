@@ -27,12 +27,22 @@ func (c *conn) checkpointed(query string) (s logState, err error) {
 	return s, err
 }
 
+const (
+	pageBytesOnDisk = 4096
+	// transactionBytes is what a transaction writes at least: the pages at the ends of the trees, whole.
+	transactionBytes = 4 * pageBytesOnDisk
+)
+
 // checkpointWhenDue brings the log into the file when it has got long. When it could not be done to the end because somebody reads what
 // is older, it is tried again when the log has grown by an eighth of that.
 func (w *writer) checkpointWhenDue() {
 	if w.broken != nil {
 		return
 	}
+	if w.grown < w.db.config.CheckpointPages*pageBytesOnDisk/8 {
+		return // to look takes a tenth of what a small transaction does
+	}
+	w.grown = 0
 	due := int64(w.db.config.CheckpointPages)
 	log, err := w.conn.logState()
 	if err != nil || log.pages < due {

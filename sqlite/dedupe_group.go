@@ -38,7 +38,7 @@ func newDedupe(db *DB) *Dedupe {
 		prolong: db.sql("UPDATE es_dedupe_reserved_$ SET until = ?" + held + " AND until > ?"),
 		release: db.sql("DELETE FROM es_dedupe_reserved_$" + held),
 		reservedAfter: db.sql("SELECT id, grp, until FROM es_dedupe_reserved_$ WHERE (id, grp) > (?, ?) " +
-			"ORDER BY id, grp LIMIT ?"),
+			"ORDER BY id, grp LIMIT +?"),
 		removeIfAbandoned: db.sql("DELETE FROM es_dedupe_reserved_$ WHERE id = ? AND grp = ? AND until <= ?"),
 	}}
 }

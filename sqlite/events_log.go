@@ -74,9 +74,9 @@ func newEventLog(db *DB) *eventLog {
 		rows: db.sql(rowsQuery("position, version, recorded, "+messageColumns, "es_events_$")),
 		row:  db.sql("SELECT position, version, recorded, " + messageColumns + " FROM es_events_$ WHERE position = ?"),
 		pageForward: db.sql("SELECT position, version, recorded, " + messageColumns +
-			" FROM es_events_$ WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"),
+			" FROM es_events_$ WHERE position BETWEEN ? AND ? ORDER BY position LIMIT +?"),
 		pageBackward: db.sql("SELECT position, version, recorded, " + messageColumns +
-			" FROM es_events_$ WHERE position BETWEEN ? AND ? ORDER BY position DESC LIMIT ?"),
+			" FROM es_events_$ WHERE position BETWEEN ? AND ? ORDER BY position DESC LIMIT +?"),
 		block:      db.sql("SELECT data FROM es_blocks_$ WHERE block = ?"),
 		putBlock:   db.sql("INSERT OR REPLACE INTO es_blocks_$ (block, data) VALUES (?, ?)"),
 		dropBlocks: db.sql("DELETE FROM es_blocks_$ WHERE block BETWEEN ? AND ?"),

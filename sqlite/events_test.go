@@ -8,14 +8,13 @@ import (
 	"github.com/eventsourcing-go/eventsourcing/sqlite"
 )
 
+// TestEventStore is not parallel: a line of it measures the memory of the process.
 func TestEventStore(t *testing.T) {
-	t.Parallel()
 	estest.RunEventStore(t, eventHarness())
 }
 
 // TestEventStoreInSmallRuns runs the same lines with an index that is brought into the file, and merged, all the time.
 func TestEventStoreInSmallRuns(t *testing.T) {
-	t.Parallel()
 	estest.RunEventStore(t, harness[es.EventStore]{role: (*sqlite.DB).Events, config: sqlite.InSmallRuns(sqlite.Config{}, 3)})
 }
 

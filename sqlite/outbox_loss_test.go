@@ -130,6 +130,7 @@ func (l *outboxLife) audit(found *powerloss.Disk, moment int) {
 	u.take(100, time.Hour)
 	wantWholeOutbox(l.t, db)
 	must(l.t, db.Close())
+	must(l.t, found.Close()) // many are looked at
 }
 
 // TestOutboxSurvivesAccidents works on an outbox, and looks at what one finds when the power was lost, or the program killed, in the

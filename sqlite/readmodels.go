@@ -41,7 +41,7 @@ func newReadModels(db *DB) *ReadModels {
 		removeModel: db.sql("DELETE FROM es_models_$ WHERE model = ?"),
 
 		load:         db.sql("SELECT revision, data FROM es_documents_$ WHERE model = ? AND key = ?"),
-		list:         db.sql("SELECT key, revision, data FROM es_documents_$ WHERE model = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"),
+		list:         db.sql("SELECT key, revision, data FROM es_documents_$ WHERE model = ? AND key >= ? AND key < ? ORDER BY key LIMIT +?"),
 		any:          db.sql("SELECT 1 FROM es_documents_$ WHERE model = ? LIMIT 1"),
 		revision:     db.sql("SELECT revision FROM es_documents_$ WHERE model = ? AND key = ?"),
 		nextRevision: db.sql("UPDATE es_revision_$ SET revision = revision + ? WHERE one = 1 RETURNING revision"),
@@ -49,7 +49,7 @@ func newReadModels(db *DB) *ReadModels {
 			"ON CONFLICT (model, key) DO UPDATE SET revision = excluded.revision, data = excluded.data"),
 		remove: db.sql("DELETE FROM es_documents_$ WHERE model = ? AND key = ?"),
 
-		slice:          db.sql("SELECT document, length(data) FROM es_documents_$ WHERE model = ? LIMIT ?"),
+		slice:          db.sql("SELECT document, length(data) FROM es_documents_$ WHERE model = ? LIMIT +?"),
 		removeDocument: db.sql("DELETE FROM es_documents_$ WHERE document = ?"),
 
 		progress: db.sql("SELECT generation, epoch, incarnation, position FROM es_progress_$ WHERE projection = ?"),

@@ -77,7 +77,9 @@ type writer struct {
 	broken  error         // a sync has failed
 	// checkpointAt is how long the log is to be when the next checkpoint is tried, in pages.
 	checkpointAt int64
-	scratch      []*op
+	// grown is by how many bytes the log may have grown since it was looked at.
+	grown   int
+	scratch []*op
 }
 
 func newWriter(db *DB, c *conn, t *turn) *writer {
@@ -221,6 +223,7 @@ func (w *writer) take(synced bool) []*op {
 	}
 	w.queue = slices.Delete(w.queue, 0, n)
 	w.scratch = ops
+	w.grown += size + transactionBytes
 	return ops
 }
 
