@@ -26,7 +26,7 @@ var (
 const patience = time.Minute
 
 // lease is that of everything that child processes have in hand. What one had that was killed waits for its end.
-const lease = 100 * time.Millisecond
+const lease = 500 * time.Millisecond
 
 // jobVariable is the environment variable that makes the test binary a child process with a job.
 const jobVariable = "TESTS_SQLITE_JOB"
