@@ -166,7 +166,11 @@ func (g *group) open(ctx context.Context, start es.Start) error {
 		return err
 	}
 	g.accept(doc)
-	if err := g.rebalance(ctx); err != nil {
+	err = g.rebalance(ctx)
+	for errors.Is(err, es.ErrLeaseLost) && ctx.Err() == nil { // it took longer than the lease, so that the member joins anew
+		err = g.rebalance(ctx)
+	}
+	if err != nil {
 		g.giveUp(ctx)
 		return err
 	}
