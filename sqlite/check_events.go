@@ -20,7 +20,7 @@ func (k *checker) events() error {
 			k.problemf("events", remedyRestore, "position %d comes after %d", position, last)
 		}
 		last = position
-		k.here.Head = max(k.here.Head, position)
+		k.here.Head.Position = max(k.here.Head.Position, position)
 		k.here.Events++
 		if err := checkRow(stmt, &m); err != nil {
 			k.problemf("events", remedyRestore, "the event at position %d: %v", position, err)

@@ -86,8 +86,8 @@ func (k *checker) runs() ([]index.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if last > k.here.Head {
-		k.problemf("index", remedyReindex, "it goes up to position %d, and the events up to %d", last, k.here.Head)
+	if last > k.here.Head.Position {
+		k.problemf("index", remedyReindex, "it goes up to position %d, and the events up to %d", last, k.here.Head.Position)
 	}
 	newest, err := k.number(k.sql("SELECT max(ifnull((SELECT max(run) FROM es_runs_$), 0), " +
 		"ifnull((SELECT max(block) >> 24 FROM es_blocks_$), 0))"))

@@ -152,9 +152,9 @@ func (k *checker) checkpoints() error {
 			k.problemf("checkpoints", remedyRebuild, "that of projection %q has an incarnation that is no UUID", projection)
 		case position < 0:
 			k.problemf("checkpoints", remedyRebuild, "that of projection %q is at position %d", projection, position)
-		case incarnation == k.here.Incarnation && position > k.here.Head:
+		case incarnation == k.here.Head.Incarnation && position > k.here.Head.Position:
 			k.problemf("checkpoints", remedyRebuild, "that of projection %q is at position %d, and the last one is %d", projection, position,
-				k.here.Head)
+				k.here.Head.Position)
 		}
 		return nil
 	}, k.sql("SELECT projection, incarnation, position FROM es_progress_$"))

@@ -97,14 +97,14 @@ func TestASoundFileHasNoProblems(t *testing.T) {
 		t.Fatalf("the report is %+v", report)
 	}
 	one, other := report.Namespaces[0], report.Namespaces[1]
-	if one.Name != "default" || other.Name != "other" || one.Incarnation == other.Incarnation {
+	if one.Name != "default" || other.Name != "other" || one.Head.Incarnation == other.Head.Incarnation {
 		t.Errorf("the namespaces are %+v and %+v", one, other)
 	}
-	if one.Runs < 2 || one.Indexed < one.Events-30 || one.Head < one.Events || one.Hidden < 2 || one.Streams < 5 ||
+	if one.Runs < 2 || one.Indexed < one.Events-30 || one.Head.Position < one.Events || one.Hidden < 2 || one.Streams < 5 ||
 		one.Outbox < 2 || one.Dead < 1 || one.Documents < 1 || one.Checkpoints < 1 || one.Handled < 1 || one.Snapshots < 1 || one.Leases < 1 {
 		t.Errorf("the report of the first namespace is %+v", one)
 	}
-	if other.Events != 1 || other.Head != 1 || other.Streams != 1 || other.Outbox != 0 {
+	if other.Events != 1 || other.Head.Position != 1 || other.Streams != 1 || other.Outbox != 0 {
 		t.Errorf("the report of the other namespace is %+v", other)
 	}
 }
@@ -284,7 +284,7 @@ func TestWhatCannotBeCheckedIsAnError(t *testing.T) {
 	must(t, c.Close())
 	for path, want := range map[string]error{
 		text: sqlite.ErrForeign, empty: sqlite.ErrForeign, foreign: sqlite.ErrForeign, folder: es.ErrInvalid,
-		filepath.Join(folder, "nothing"): sqlite.ErrIO,
+		filepath.Join(folder, "nothing"): es.ErrNotFound,
 	} {
 		_, err := sqlite.Check(t.Context(), sqlite.Config{Path: path})
 		wantError(t, path, err, want)

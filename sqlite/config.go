@@ -14,7 +14,10 @@ const (
 	// Full syncs before it acknowledges: what was acknowledged survives loss of power.
 	Full Synchronous = iota
 	// Normal leaves it to checkpoints to sync: what was acknowledged survives kill -9, and the newest of it may go with loss of
-	// power. The file stays whole, and a store that may have lost something has a new incarnation.
+	// power. The file stays whole. After the system has stopped while the file was open, the store has a new incarnation, because
+	// positions that were handed out may be given again: checkpoints that are kept elsewhere are [es.ErrCheckpoint]
+	// then, and so are groups of the package eventlog; projections of the same file go on. It takes a system that tells whether it
+	// was started anew, which are Linux and macOS; on others it is [es.ErrInvalid].
 	Normal
 )
 
@@ -61,6 +64,7 @@ type Config struct {
 	vfs string // another file system than the default one, for tests
 	// runEvents is how many events a run of the index has, for tests, which have few; 0: as many as are worth it.
 	runEvents int64
+	boot      func() (name string, known bool)            // by what the system names the time since it was started
 	network   func(path string) (name string, known bool) // what network file system a path is on; that of the system by default
 }
 

@@ -71,7 +71,7 @@ func TestADamagedPageIsFoundAndEndsNobody(t *testing.T) {
 	whole, inside := readFile(t, path), structure(t, path)
 	r := rand.New(rand.NewPCG(1, 2))
 	for page := range len(whole) / pageBytes {
-		for _, how := range []string{"zeros", "noise", "another page"} {
+		for n, how := range []string{"zeros", "noise", "another page"} {
 			damaged := slices.Clone(whole)
 			at := damaged[page*pageBytes:][:pageBytes]
 			switch how {
@@ -95,9 +95,11 @@ func TestADamagedPageIsFoundAndEndsNobody(t *testing.T) {
 			case err == nil && report.OK() && inside[page+1]:
 				t.Errorf("page %d has become %s, and nothing was found", page+1, how)
 			}
-			for _, err := range useAll(t, disk) {
-				if err != nil && !isDamage(err) && !strings.Contains(err.Error(), "no such table") {
-					t.Errorf("page %d has become %s: %v", page+1, how, err)
+			if page%3 == n { // it takes a while
+				for _, err := range useAll(t, disk) {
+					if err != nil && !isDamage(err) && !tolerable(err) {
+						t.Errorf("page %d has become %s: %v", page+1, how, err)
+					}
 				}
 			}
 			must(t, disk.Close())
@@ -125,7 +127,7 @@ func TestAFlippedBitEndsNobody(t *testing.T) {
 	t.Parallel()
 	whole := readFile(t, fullFile(t))
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 150 {
+	for range 80 {
 		disk := putOnDisk(t, whole)
 		at := int64(r.IntN(len(whole)))
 		disk.Flip(diskFile, at)

@@ -17,6 +17,7 @@ type DB struct {
 	handle      *handle
 	space       int64 // number of the namespace
 	incarnation uuid.UUID
+	unsynced    uuid.UUID // by which the file knows that this handle does not sync; nil when it does
 
 	writer  *writer
 	readers *readers
@@ -137,7 +138,7 @@ func (db *DB) Close() error {
 	indexed := db.events.close()
 	db.models.sweeper.close()
 	db.writer.close()
-	return errors.Join(indexed, db.writer.lastCheckpoint(), db.watch.close(), db.readers.close(),
+	return errors.Join(indexed, db.settle(), db.writer.lastCheckpoint(), db.watch.close(), db.readers.close(),
 		db.writer.conn.closeConn(), db.writer.turn.close())
 }
 

@@ -7,9 +7,10 @@
 //
 //	db, err := sqlite.Open(sqlite.Config{Path: "items.db"})
 //
-// Beside the roles there is [DB.Update], which does all of it, and a program's own SQL, in one transaction.
+// Beside the roles there is [DB.Update], which does all of it, and a program's own SQL, in one transaction. [Check] verifies a file,
+// [DB.Backup] copies one that is in use, and [Fork] and [Reindex] are for a file that was restored or damaged.
 //
 // Tables that begin with es_ are the toolkit's; a program may have others in the same file. While a process has the file open,
 // nothing in it may open the file, or those beside it, other than through SQLite: when any descriptor of a file is closed, the
-// process loses its locks on it (see "How To Corrupt An SQLite Database File", 2.2, on sqlite.org). To copy it, close it first.
+// process loses its locks on it (see "How To Corrupt An SQLite Database File", 2.2, on sqlite.org). [DB.Backup] copies it.
 package sqlite

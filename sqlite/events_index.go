@@ -343,7 +343,7 @@ func (l *eventLog) catchUpBacklog(c *conn) error {
 	for {
 		behind := false
 		err := inTransaction(c, func() (err error) {
-			behind, err = l.buildBacklog(c)
+			behind, err = l.buildBacklog(c, mostBacklog)
 			return err
 		})
 		if err != nil || !behind {
@@ -352,8 +352,8 @@ func (l *eventLog) catchUpBacklog(c *conn) error {
 	}
 }
 
-// buildBacklog makes a run of the oldest events that no run has, if there are more than fit the memory.
-func (l *eventLog) buildBacklog(c *conn) (behind bool, err error) {
+// buildBacklog makes a run of the oldest events that no run has, if there are as many as least.
+func (l *eventLog) buildBacklog(c *conn, least int64) (behind bool, err error) {
 	generation, _, err := l.readState(c)
 	if err != nil {
 		return false, err
@@ -363,10 +363,10 @@ func (l *eventLog) buildBacklog(c *conn) (behind bool, err error) {
 		return false, err
 	}
 	last, err := c.number(l.sql.last)
-	if err != nil || last-set.last < mostBacklog {
+	if err != nil || last-set.last < least {
 		return false, err
 	}
-	upTo := set.last + index.ChunkEvents
+	upTo := set.last + l.runEvents()
 	tail := index.NewTail(set.last)
 	err = l.scan(c, set.last, upTo, func(_ *index.Event, _ int64, keys *index.Keys) { tail.Add(keys) })
 	if err != nil {
@@ -392,6 +392,14 @@ func (l *eventLog) buildBacklog(c *conn) (behind bool, err error) {
 		c.query(nil, l.sql.setLastRun, id),
 		c.query(nil, l.sql.setRuns, generation+1),
 	)
+}
+
+// runEvents is how many events a new run has.
+func (l *eventLog) runEvents() int64 {
+	if few := l.db.config.runEvents; few > 0 {
+		return few
+	}
+	return index.ChunkEvents
 }
 
 // mostBacklog is how many events are taken into memory when a file is opened; with more, runs are made first.

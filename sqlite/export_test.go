@@ -12,6 +12,12 @@ func InSmallRuns(c Config, events int64) Config {
 	return c
 }
 
+// SinceBoot makes a configuration believe that the system names the time since it was started so; "" is no name.
+func SinceBoot(c Config, name string) Config {
+	c.boot = func() (string, bool) { return name, name != "" }
+	return c
+}
+
 // OnNetwork makes a configuration believe that its file is on a network file system of a name; "" is none.
 func OnNetwork(c Config, name string) Config {
 	c.network = func(string) (string, bool) { return name, name != "" }

@@ -63,6 +63,7 @@ func TestAProgramsStatementsLeaveTheToolkitsTablesAlone(t *testing.T) {
 		`ALTER TABLE mine RENAME TO "Es_mine"`,
 		"ALTER TABLE mine RENAME TO[es_mine]",
 		"CREATE TABLE es_events_2 (n)",
+		"CREATE TABLE ES_mine (n)",
 		"CREATE TABLE es_copy AS SELECT * FROM es_events_1",
 		"CREATE TEMP TABLE es_events_1 (n)",
 		"CREATE VIEW es_view AS SELECT 1",

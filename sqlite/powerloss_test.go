@@ -111,6 +111,35 @@ func keep(t *testing.T, disk *powerloss.Disk) string {
 	return folder
 }
 
+// A new file is made in several steps, and the power may be lost at any of them.
+func TestAStoreIsMadeAfterThePowerWasLostWhileItWasMade(t *testing.T) {
+	t.Parallel()
+	disk, db := newDiskStore(t)
+	made := disk.Moment()
+	must(t, db.Close())
+	r := rand.New(rand.NewPCG(1, 2))
+	fates := []func(powerloss.Change) powerloss.Fate{
+		nothingUnsynced,
+		func(powerloss.Change) powerloss.Fate { return powerloss.Kept() },
+		func(powerloss.Change) powerloss.Fate { return powerloss.Grown() },
+		func(powerloss.Change) powerloss.Fate { return powerloss.Torn(false, true, true, true, true, true) },
+		powerloss.Random(r),
+	}
+	for moment := 1; moment <= made; moment++ {
+		for _, fate := range fates {
+			after := disk.CutBy(moment, fate)
+			db, err := sqlite.Open(onDisk(after))
+			if err != nil {
+				t.Fatalf("at moment %d of %d: %v", moment, made, err)
+			}
+			appendTo(t, db, "order-1", 1)
+			must(t, db.Close())
+			wantSound(t, onDisk(after))
+			must(t, after.Close())
+		}
+	}
+}
+
 // witness is a test that takes down that it has failed, and goes on.
 type witness struct {
 	testing.TB

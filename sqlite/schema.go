@@ -70,6 +70,9 @@ func (db *DB) prepare(c *conn) error {
 		if err := migrate(c); err != nil {
 			return err
 		}
+		if err := db.noticeLosses(c); err != nil {
+			return err
+		}
 		return db.findSpace(c)
 	})
 	if err != nil {

@@ -141,6 +141,10 @@ func (w *writer) run(tx *txn, o *op) (err error) {
 		}
 	}
 	err = w.call(tx, o)
+	if err == nil && w.conn.AutocommitEnabled() {
+		tx.writes++
+		err = errUndone
+	}
 	if o.how == guarded && !w.conn.AutocommitEnabled() {
 		if err != nil {
 			if back := tx.query(nil, "ROLLBACK TO op"); back != nil {
@@ -162,6 +166,10 @@ func (w *writer) run(tx *txn, o *op) (err error) {
 	}
 	return err
 }
+
+// errUndone is the outcome of an op that has passed over an error after which SQLite has undone the transaction. What follows would be
+// committed statement by statement.
+var errUndone error = &engineError{err: errors.New("sqlite: the transaction was undone by an error that was passed over")}
 
 // call calls the op's function. A panic in it is made an error: the writer outlives a mistake in one op.
 func (w *writer) call(tx *txn, o *op) (err error) {

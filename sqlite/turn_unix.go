@@ -35,13 +35,8 @@ func openTurn(path string) (*turn, error) {
 
 func openLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644) //nolint:gosec // SQLite makes its files so as well
-	switch {
-	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
-		return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
-	case errors.Is(err, syscall.ENOSPC):
-		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrIO, err)
+	if err != nil {
+		return nil, fileError(err)
 	}
 	return f, nil
 }

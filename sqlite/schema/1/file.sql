@@ -7,3 +7,9 @@ CREATE TABLE es_spaces (
   incarnation BLOB NOT NULL,
   created INTEGER NOT NULL -- microseconds since 1970, as all times
 );
+
+-- Handles that may have acknowledged what is not synced; see Normal. Who closes in order takes its own away.
+CREATE TABLE es_unsynced (
+  handle BLOB PRIMARY KEY,
+  boot TEXT NOT NULL -- when the system was started, as it names it
+) WITHOUT ROWID;
