@@ -254,7 +254,15 @@ func (c *crash) finish(s *servicetest.Service) {
 
 // check looks at what is stored in the end.
 func (c *crash) check() {
-	db, err := sqlite.Open(sqlite.Config{Path: filepath.Join(c.dir, "items.db")})
+	file := sqlite.Config{Path: filepath.Join(c.dir, "items.db")}
+	report, err := sqlite.Check(c.Context(), file)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := report.Err(); err != nil {
+		c.Error(err)
+	}
+	db, err := sqlite.Open(file)
 	if err != nil {
 		c.Fatal(err)
 	}

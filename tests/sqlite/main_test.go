@@ -9,8 +9,8 @@ import (
 
 func TestMain(m *testing.M) {
 	beChild()
-	if raceDetector { // under it SQLite takes twenty times as long, and there are no goroutines in a property to look at
-		if err := flag.Set("rapid.checks", "10"); err != nil {
+	if raceDetector { // it makes SQLite slow, and a property has no goroutines that it could look at
+		if err := flag.Set("rapid.checks", "20"); err != nil {
 			panic(err)
 		}
 	}

@@ -45,9 +45,16 @@ func numberOf(m *es.Message) int {
 	return n
 }
 
-// openFile opens the file of a crash in the end.
+// openFile opens the file of a crash in the end. It must be whole.
 func (c *crash) openFile(namespace string) *sqlite.DB {
 	c.Helper()
+	report, err := sqlite.Check(c.Context(), sqlite.Config{Path: c.path})
+	if err == nil {
+		err = report.Err()
+	}
+	if err != nil {
+		c.Errorf("the file is not whole: %v", err)
+	}
 	db, err := sqlite.Open(sqlite.Config{Path: c.path, Namespace: namespace})
 	if err != nil {
 		c.Fatal(err)

@@ -41,8 +41,10 @@ func TestMessagesThatKillTheirProcess(t *testing.T) {
 	t.Parallel()
 	c := newCrash(t, newPath(t))
 	last := poisonEvery * (*kills/((poisonAttempts-1)*streamsPerChild) + 1) // those in hand beside the first lose an attempt by it
-	for again := true; again; {
-		again = c.runBeside(job{Kind: "poison", First: 1, Last: last})[0].killed
+	for c.runBeside(job{Kind: "poison", First: 1, Last: last})[0].killed {
+		if c.killed > last*streamsPerChild {
+			c.Fatalf("%d processes were killed by %d messages", c.killed, last/poisonEvery*streamsPerChild)
+		}
 	}
 	if c.killed < *kills {
 		c.Errorf("%d processes were killed, want %d", c.killed, *kills)
