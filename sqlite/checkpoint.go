@@ -36,11 +36,8 @@ const (
 // checkpointWhenDue brings the log into the file when it has got long. When it could not be done to the end because somebody reads what
 // is older, it is tried again when the log has grown by an eighth of that.
 func (w *writer) checkpointWhenDue() {
-	if w.broken != nil {
+	if !w.checkpointDue() {
 		return
-	}
-	if w.grown < w.db.config.CheckpointPages*pageBytesOnDisk/8 {
-		return // to look takes a tenth of what a small transaction does
 	}
 	w.grown = 0
 	due := int64(w.db.config.CheckpointPages)
@@ -57,6 +54,11 @@ func (w *writer) checkpointWhenDue() {
 			"error", err)
 	}
 	w.checkpointAt = log.pages + due/8
+}
+
+// checkpointDue tells whether it is time to look how long the log is. To look takes a tenth of what a small transaction does.
+func (w *writer) checkpointDue() bool {
+	return w.broken == nil && w.grown >= w.db.config.CheckpointPages*pageBytesOnDisk/8
 }
 
 // checkpoint brings the log into the file, as far as possible. It has the turn meanwhile, so that the log does not grow.

@@ -11,6 +11,7 @@ import (
 // appendPlan is an append on its way to the writer: all that can be done before it has its turn is done.
 type appendPlan struct {
 	op     op
+	runs   func(tx *txn) error // run
 	log    *eventLog
 	append es.Append
 	keys   []index.Keys // of the events, one stream after the other
@@ -37,8 +38,11 @@ func (l *eventLog) plan(a es.Append, limits es.Limits) (*appendPlan, error) {
 		p = new(appendPlan)
 	}
 	p.log, p.append, p.done = l, a, es.Appended{}
-	p.op = op{run: p.run}
-	p.heads, p.texts = p.heads[:0], p.texts[:0]
+	if p.runs == nil {
+		p.runs = p.run
+	}
+	p.op = op{run: p.runs, done: p.op.done}
+	p.heads, p.texts, p.keys = p.heads[:0], p.texts[:0], p.keys[:cap(p.keys)]
 	total := 0
 	for i := range a.Streams {
 		p.heads = append(p.heads, streamHead{key: index.KeyOf(index.KindStream, a.Streams[i].Stream)})
@@ -61,7 +65,7 @@ const eventOverhead = 256
 
 func (p *appendPlan) release() {
 	clear(p.texts)
-	p.append, p.done, p.op = es.Append{}, es.Appended{}, op{}
+	p.append, p.done, p.op = es.Append{}, es.Appended{}, op{done: p.op.done}
 	p.log.plans.Put(p)
 }
 

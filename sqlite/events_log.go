@@ -34,9 +34,11 @@ type eventLog struct {
 	pending   []pendingEvent // of the open transaction
 	insert    *lite.Stmt     // of the connection that writes; made when it is needed first
 
-	view     index.View // of the writer, as it was when runs and last position were these
-	viewLast int64
-	viewRuns *runSet
+	view       index.View // of the writer, as it was when runs and last position were these
+	viewLast   int64
+	viewRuns   *runSet
+	viewBlocks *index.Cache  // by the connection that writes; made when it is needed first
+	viewSpan   [1]index.Span // room for what the view has of the tail
 }
 
 // runSet is the runs of the index as they were at one moment. It is not changed.
@@ -250,7 +252,11 @@ func (l *eventLog) writerView(tx *txn) (*index.View, error) {
 	if !ok {
 		return nil, damaged(fmt.Errorf("the index in memory begins at position %d, and the runs end at %d", l.tail.Base(), runs.last))
 	}
-	view, err := index.NewView(runs.runs, l.blocks.With(&blockReader{log: l, conn: tx.conn}), span)
+	if l.viewBlocks == nil {
+		l.viewBlocks = l.blocks.With(&blockReader{log: l, conn: tx.conn})
+	}
+	l.viewSpan[0], l.viewRuns = span, nil // the view that was is no more
+	view, err := index.NewView(runs.runs, l.viewBlocks, l.viewSpan[:]...)
 	if err != nil {
 		return nil, damaged(err)
 	}

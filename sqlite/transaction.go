@@ -32,7 +32,8 @@ const (
 	outboxChanged
 )
 
-// state is what a role keeps in memory of what is in the file. Its methods are called by the writer only.
+// state is what a role keeps in memory of what is in the file. Its methods are called by whoever holds the writer's connection, and by
+// nobody else.
 type state interface {
 	// enter is called before a transaction, and leave when all is done and told in memory. Between them the state is the writer's.
 	enter()
@@ -49,7 +50,7 @@ type state interface {
 
 // transaction does the ops that wait, as many as go together.
 func (w *writer) transaction() {
-	waited := w.length()
+	waited := w.newest()
 	if w.broken != nil {
 		w.refuse(waited, ErrBroken)
 		return
@@ -96,7 +97,7 @@ var errAlone = errors.New("sqlite: do the ops alone")
 // with another error nobody knows whether it was committed.
 func (w *writer) attempt(ops []*op) (topic, error) {
 	mark := w.state.mark()
-	tx := &txn{conn: w.conn, db: w.db, now: time.Now().UnixMicro()}
+	tx := w.newTx()
 	for _, o := range ops {
 		if o.err = w.run(tx, o); o.err == nil {
 			continue
@@ -112,6 +113,17 @@ func (w *writer) attempt(ops []*op) (topic, error) {
 			return 0, errAlone
 		}
 	}
+	return w.conclude(tx, ops, mark)
+}
+
+// newTx returns what ops see of the transaction that has begun. There is one at a time.
+func (w *writer) newTx() *txn {
+	w.tx = txn{conn: w.conn, db: w.db, now: time.Now().UnixMicro()}
+	return &w.tx
+}
+
+// conclude commits what ops have done since a mark. Its errors are those of attempt.
+func (w *writer) conclude(tx *txn, ops []*op, mark int64) (topic, error) {
 	if tx.writes == 0 {
 		w.rollback() // there is nothing to commit
 	} else if err := w.commit(); err != nil {
@@ -173,6 +185,9 @@ var errUndone error = &engineError{err: errors.New("sqlite: the transaction was 
 
 // call calls the op's function. A panic in it is made an error: the writer outlives a mistake in one op.
 func (w *writer) call(tx *txn, o *op) (err error) {
+	if o.foreign {
+		return o.run(tx)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			tx.writes++ // whatever it has done is undone
@@ -212,6 +227,15 @@ func (w *writer) begin(synced bool) error {
 	if err := w.turn.acquire(w.db.config.BusyTimeout); err != nil {
 		return err
 	}
+	if !w.patient {
+		w.conn.SetBusyTimeout(w.db.config.BusyTimeout)
+		w.patient = true
+	}
+	return w.enter(synced)
+}
+
+// enter begins a transaction when it has the turn.
+func (w *writer) enter(synced bool) error {
 	w.state.enter()
 	if err := w.beginTransaction(synced); err != nil {
 		w.end()
@@ -237,9 +261,8 @@ func (w *writer) beginTransaction(synced bool) error {
 	version, err := w.conn.number("PRAGMA data_version")
 	w.others = version != w.version
 	if err == nil && (w.others || !w.fresh) {
-		tx := &txn{conn: w.conn, db: w.db, now: time.Now().UnixMicro()}
 		w.fresh = false
-		err = w.state.refresh(tx)
+		err = w.state.refresh(w.newTx())
 	}
 	if err != nil {
 		w.rollback()

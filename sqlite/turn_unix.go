@@ -55,6 +55,19 @@ func (t *turn) acquire(patience time.Duration) error {
 	return err
 }
 
+// try takes the turn if nobody has it and nobody is the next one: who is must not be overtaken.
+func (t *turn) try() (bool, error) {
+	if t == nil {
+		return true, nil
+	}
+	if free, err := tryLock(t.next); !free {
+		return false, err
+	}
+	free, err := tryLock(t.turn)
+	unlockFile(t.next)
+	return free, err
+}
+
 func (t *turn) release() {
 	if t != nil {
 		unlockFile(t.turn)
@@ -94,18 +107,29 @@ func (t *turn) close() error {
 func lockFile(f *os.File, deadline time.Time) error {
 	const shortest, longest = 20 * time.Microsecond, time.Millisecond
 	for pause := shortest; ; pause = min(2*pause, longest) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return fmt.Errorf("%w: lock %s: %w", ErrIO, f.Name(), err)
+		switch free, err := tryLock(f); {
+		case free || err != nil:
+			return err
 		case time.Now().After(deadline):
 			return fmt.Errorf("%w: waited for the lock on %s", ErrBusy, f.Name())
 		}
 		<-time.After(pause)
+	}
+}
+
+// tryLock takes a lock if nobody has it.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		}
+		return false, fmt.Errorf("%w: lock %s: %w", ErrIO, f.Name(), err)
 	}
 }
 
@@ -129,11 +153,7 @@ func (l *fileLock) try() (bool, error) {
 	if l == nil {
 		return true, nil
 	}
-	err := lockFile(l.file, time.Time{})
-	if errors.Is(err, ErrBusy) {
-		return false, nil
-	}
-	return err == nil, err
+	return tryLock(l.file)
 }
 
 func (l *fileLock) unlock() {

@@ -24,6 +24,16 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 		return err
 	}
 	defer db.handle.leave()
+	o := &op{how: alone, foreign: true, run: func(tx *txn) error { return db.update(ctx, tx, fn) }}
+	if db.writer.here(ctx, o) {
+		return o.err
+	}
+	return db.updateInTurn(ctx, fn)
+}
+
+// updateInTurn is Update when others have the file. fn runs here and not in the writer all the same, so that a panic, or the end of this
+// goroutine, is the caller's own.
+func (db *DB) updateInTurn(ctx context.Context, fn func(tx *Tx) error) error {
 	begun, ended := make(chan *txn), make(chan error)
 	o := &op{how: alone, run: func(tx *txn) error {
 		begun <- tx
@@ -33,14 +43,18 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 		return err
 	}
 	select {
-	case tx := <-begun: // fn runs here and not in the writer, so that a panic, or the end of this goroutine, is the caller's own
-		db.update(ctx, tx, fn, ended)
+	case tx := <-begun:
+		err := errNoReturn
+		func() {
+			defer func() { ended <- err }()
+			err = db.update(ctx, tx, fn)
+		}()
 		<-o.done
 		return o.err
 	case <-o.done: // it could not begin
 		return o.err
 	case <-ctx.Done():
-		if o.state.CompareAndSwap(opWaiting, opWithdrawn) {
+		if db.writer.withdraw(o) {
 			return ctx.Err()
 		}
 	}
@@ -56,22 +70,27 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 // errNoReturn is the outcome of a function that has not returned.
 var errNoReturn = errors.New("sqlite: the function of the transaction did not return")
 
-// update runs fn in a transaction, and tells the writer how it has ended.
-func (db *DB) update(ctx context.Context, tx *txn, fn func(tx *Tx) error, ended chan<- error) {
-	t := &Tx{db: db, tx: tx, interruption: ctx.Err}
-	tx.SetInterrupt(ctx.Done())
-	err := errNoReturn
-	defer func() {
-		t.over = true
-		tx.SetInterrupt(nil)
-		if err == nil && t.failed != nil {
-			err = fmt.Errorf("sqlite: an error that the function has passed over has undone the transaction: %w", t.failed)
-		}
-		ended <- err
-	}()
-	err = fn(t)
-	if err == nil {
-		err = ctx.Err()
+// update runs fn in a transaction. It may not return, as fn may not.
+func (db *DB) update(ctx context.Context, tx *txn, fn func(tx *Tx) error) error {
+	t := &Tx{db: db, tx: tx, ctx: ctx}
+	defer t.end()
+	if err := fn(t); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if t.failed != nil {
+		return fmt.Errorf("sqlite: an error that the function has passed over has undone the transaction: %w", t.failed)
+	}
+	return nil
+}
+
+// end ends the use of the transaction.
+func (t *Tx) end() {
+	t.over = true
+	if t.interruptible {
+		t.tx.SetInterrupt(nil)
 	}
 }
 
@@ -81,11 +100,12 @@ func (db *DB) update(ctx context.Context, tx *txn, fn func(tx *Tx) error, ended 
 // so does [DB.Update], also when the function does not return it. Errors of the roles, such as [es.ErrConflict], and of a program's own
 // statement, such as a constraint that does not hold, leave the transaction as it was before the call.
 type Tx struct {
-	db           *DB
-	tx           *txn
-	over         bool
-	failed       error // the error after which nothing more is done
-	interruption func() error
+	db            *DB
+	tx            *txn
+	ctx           context.Context //nolint:containedctx // of the call that the transaction is a part of
+	over          bool
+	failed        error // the error after which nothing more is done
+	interruptible bool  // the end of ctx interrupts statements
 }
 
 // Append is [es.EventStore].Append in the transaction.
@@ -136,8 +156,12 @@ func (t *Tx) Query(row func(Row) error, query string, args ...any) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
+	if !t.interruptible { // to have the driver watch a context takes a goroutine
+		t.interruptible = true
+		t.tx.SetInterrupt(t.ctx.Done())
+	}
 	t.tx.writes++ // it may
-	err := explained(runOwn(t.tx.conn, row, query, args), t.interruption)
+	err := explained(runOwn(t.tx.conn, row, query, args), t.ctx.Err)
 	if t.failed == nil && isFault(err) && t.lost(err) {
 		t.failed = err
 	}
@@ -156,7 +180,7 @@ func (t *Tx) do(what func() error) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	err := explained(what(), t.interruption)
+	err := explained(what(), t.ctx.Err)
 	if isFault(err) {
 		t.failed = err
 	}
@@ -167,6 +191,9 @@ func (t *Tx) do(what func() error) error {
 func (t *Tx) usable() error {
 	if t.over {
 		return es.Invalidf("transaction", "is over; use it only inside of the function given to Update")
+	}
+	if t.failed == nil {
+		t.failed = t.ctx.Err()
 	}
 	return t.failed
 }

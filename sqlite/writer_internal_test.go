@@ -66,8 +66,14 @@ func TestALoopThatGoesOnAfterAnErrorCommitsInPart(t *testing.T) {
 		"end of a context": func(t *testing.T, _ *powerloss.Disk, c *conn) {
 			ended, cancel := context.WithCancel(t.Context())
 			c.SetInterrupt(ended.Done())
-			go cancel()
-			err := c.query(nil, "INSERT INTO mine WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT n FROM r")
+			if err := c.CreateFunction("end", &lite.FunctionImpl{Scalar: func(lite.Context, []lite.Value) (lite.Value, error) {
+				cancel() // in the middle of the statement
+				return lite.Value{}, nil
+			}}); err != nil {
+				t.Fatal(err)
+			}
+			err := c.query(nil, "INSERT INTO mine WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) "+
+				"SELECT CASE n WHEN 2 THEN coalesce(\"end\"(), n) ELSE n END FROM r")
 			if lite.ErrCode(err) != lite.ResultInterrupt {
 				t.Error(err)
 			}
