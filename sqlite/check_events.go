@@ -22,7 +22,7 @@ func (k *checker) events() error {
 		last = position
 		k.here.Head.Position = max(k.here.Head.Position, position)
 		k.here.Events++
-		if err := checkRow(stmt, &m); err != nil {
+		if err := checkRow(stmt, &m, &k.texts); err != nil {
 			k.problemf("events", remedyRestore, "the event at position %d: %v", position, err)
 		}
 		return nil
@@ -31,7 +31,7 @@ func (k *checker) events() error {
 }
 
 // checkRow tells whether an event could have been written as it stands there. Its payload is not looked at.
-func checkRow(stmt *lite.Stmt, m *es.Message) error {
+func checkRow(stmt *lite.Stmt, m *es.Message, t *texts) error {
 	*m = es.Message{}
 	switch {
 	case stmt.ColumnInt64(0) < 1:
@@ -47,7 +47,7 @@ func checkRow(stmt *lite.Stmt, m *es.Message) error {
 	if stmt.ColumnIsNull(3 + nameColumn) {
 		return nil // it is hidden for good
 	}
-	if err := readMessage(stmt, 3, m); err != nil {
+	if err := readMessage(stmt, 3, m, t); err != nil {
 		return err
 	}
 	return m.Validate(es.Limits{EventBytes: 1 << 30, MetadataBytes: 1 << 30, TagsPerEvent: 1 << 30, EventsPerAppend: 1})

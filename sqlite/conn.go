@@ -12,6 +12,7 @@ import (
 
 // conn is a connection to the file, for one goroutine at a time.
 type conn struct {
+	texts texts // that were read by the connection
 	*lite.Conn
 	guard *guard
 }
@@ -32,7 +33,7 @@ func openConnAt(c Config, path string, flags lite.OpenFlags) (*conn, error) {
 		return nil, fault(err)
 	}
 	opened.SetBusyTimeout(c.BusyTimeout)
-	return &conn{opened, &guard{}}, nil
+	return &conn{Conn: opened, guard: &guard{}}, nil
 }
 
 // closeConn closes a connection.

@@ -29,7 +29,7 @@ func (r *logReader) collect(c *conn, next func() (at, position int64, err error)
 			return err
 		}
 		scanned += n
-		full, err := r.collectRows(rows, &bytes)
+		full, err := r.collectRows(c, rows, &bytes)
 		if err != nil || full {
 			return err
 		}
@@ -60,7 +60,7 @@ func (r *logReader) wanted(rows *lite.Stmt, next func() (at, position int64, err
 
 // collectRows adds to the page what the statement gives and the query selects. When the page is full before the rows are at an end, the
 // rest is read another time.
-func (r *logReader) collectRows(rows *lite.Stmt, bytes *int) (full bool, err error) {
+func (r *logReader) collectRows(c *conn, rows *lite.Stmt, bytes *int) (full bool, err error) {
 	var stored storedEvent
 	for {
 		more, err := rows.Step()
@@ -70,7 +70,7 @@ func (r *logReader) collectRows(rows *lite.Stmt, bytes *int) (full bool, err err
 		if !more {
 			return false, fault(rows.Reset())
 		}
-		if err := readEvent(rows, &stored); err != nil {
+		if err := readEvent(rows, &stored, &c.texts); err != nil {
 			_ = rows.Reset() // it repeats the error of the last step, which was none
 			return false, err
 		}

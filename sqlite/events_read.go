@@ -171,7 +171,7 @@ func (r *logReader) fetchAll(c *conn) error {
 			r.low, r.high = 1, 0
 			break
 		}
-		if err := readEvent(stmt, &stored); err != nil {
+		if err := readEvent(stmt, &stored, &c.texts); err != nil {
 			_ = stmt.Reset() // it repeats the error of the last step, which was none
 			return err
 		}

@@ -68,7 +68,7 @@ func (l *eventLog) lookUp(c *conn, position int64, into *storedEvent) (bool, err
 		return false, fault(err)
 	}
 	if there {
-		err = readEvent(stmt, into)
+		err = readEvent(stmt, into, &c.texts)
 	}
 	if reset := stmt.Reset(); err == nil {
 		err = fault(reset)
@@ -77,7 +77,7 @@ func (l *eventLog) lookUp(c *conn, position int64, into *storedEvent) (bool, err
 }
 
 // readEvent reads a row of position, version, recorded, and the columns of a message.
-func readEvent(stmt *lite.Stmt, e *storedEvent) error {
+func readEvent(stmt *lite.Stmt, e *storedEvent, t *texts) error {
 	*e = storedEvent{}
 	e.Position, e.Version = stmt.ColumnInt64(0), stmt.ColumnInt64(1)
 	e.Recorded = timeOf(stmt.ColumnInt64(2))
@@ -87,7 +87,7 @@ func readEvent(stmt *lite.Stmt, e *storedEvent) error {
 		e.hash = columnBytes(stmt, 3+dataColumn)
 		return nil
 	}
-	if err := readMessage(stmt, 3, &e.Message); err != nil {
+	if err := readMessage(stmt, 3, &e.Message, t); err != nil {
 		return damaged(fmt.Errorf("event at position %d: %w", e.Position, err))
 	}
 	return nil

@@ -75,34 +75,30 @@ func bindUnless(stmt *lite.Stmt, parameter int, text, null string) {
 }
 
 // readMessage reads a message from the columns of a row from one on, which counts from 0. It sets every field that bindMessage binds.
-func readMessage(stmt *lite.Stmt, first int, m *es.Message) (err error) {
+// Messages that are read with the same texts share what they have in common.
+func readMessage(stmt *lite.Stmt, first int, m *es.Message, t *texts) (err error) {
 	if n := stmt.ColumnLen(first + idColumn); n != len(m.ID) {
 		return fmt.Errorf("its ID has %d bytes, which is no UUID", n)
 	}
 	stmt.ColumnBytes(first+idColumn, m.ID[:])
-	m.Stream = stmt.ColumnText(first + streamColumn)
-	m.Name = stmt.ColumnText(first + nameColumn)
+	m.Stream = t.column(stmt, first+streamColumn)
+	m.Name = t.column(stmt, first+nameColumn)
 	m.Schema = stmt.ColumnInt(first + schemaColumn)
 	m.Time = timeAt(stmt.ColumnInt64(first + timeColumn))
-	m.CorrelationID = columnText(stmt, first+correlationColumn, "")
-	m.CausationID = columnText(stmt, first+causationColumn, "")
-	m.ContentType = columnText(stmt, first+contentTypeColumn, es.ContentTypeJSON)
-	if m.Tags, err = decodeTags(columnText(stmt, first+tagsColumn, "")); err != nil {
+	m.CorrelationID = t.column(stmt, first+correlationColumn)
+	m.CausationID = t.column(stmt, first+causationColumn)
+	m.ContentType = t.column(stmt, first+contentTypeColumn)
+	if m.ContentType == "" && stmt.ColumnIsNull(first+contentTypeColumn) {
+		m.ContentType = es.ContentTypeJSON
+	}
+	if m.Tags, err = decodeTags(stmt.ColumnText(first + tagsColumn)); err != nil {
 		return err
 	}
-	if m.Metadata, err = decodeMetadata(columnText(stmt, first+metadataColumn, "")); err != nil {
+	if m.Metadata, err = t.metadataColumn(stmt, first+metadataColumn); err != nil {
 		return err
 	}
 	m.Data = columnBytes(stmt, first+dataColumn)
 	return nil
-}
-
-// columnText returns a column of text, or what it is when it is NULL.
-func columnText(stmt *lite.Stmt, column int, null string) string {
-	if stmt.ColumnIsNull(column) {
-		return null
-	}
-	return stmt.ColumnText(column)
 }
 
 // encodeTags writes tags as a JSON array.

@@ -63,7 +63,7 @@ func (m messageTable) read() (*es.Message, error) {
 		ID: uuid.Max, Stream: "x", Name: "x", Schema: -1, Time: time.Now(), CorrelationID: "x", CausationID: "x",
 		ContentType: "x", Tags: []string{"x"}, Metadata: map[string]string{"x": "x"}, Data: []byte("x"),
 	}
-	err := m.conn.query(func(stmt *lite.Stmt) error { return readMessage(stmt, 1, got) }, "SELECT number, "+messageColumns+" FROM messages")
+	err := m.conn.query(func(stmt *lite.Stmt) error { return readMessage(stmt, 1, got, &m.conn.texts) }, "SELECT number, "+messageColumns+" FROM messages")
 	return got, err
 }
 
@@ -285,7 +285,7 @@ func BenchmarkMessage(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					var m es.Message
-					if err := readMessage(stmt, 0, &m); err != nil {
+					if err := readMessage(stmt, 0, &m, &table.conn.texts); err != nil {
 						return err
 					}
 				}

@@ -222,7 +222,7 @@ func (o *Outbox) add(tx *txn, m *es.Message, texts encoded, behind int64) (bool,
 func (o *Outbox) compare(tx *txn, m *es.Message) error {
 	var stored es.Message
 	err := tx.query(func(stmt *lite.Stmt) error {
-		if err := readMessage(stmt, 0, &stored); err != nil {
+		if err := readMessage(stmt, 0, &stored, &tx.texts); err != nil {
 			return damaged(fmt.Errorf("outbox entry %s: %w", m.ID, err))
 		}
 		return nil

@@ -158,7 +158,7 @@ func (c *outboxClaim) receive(stmt *lite.Stmt) error {
 		return errEnough
 	}
 	m := new(es.Message)
-	if err := readMessage(stmt, 4, m); err != nil {
+	if err := readMessage(stmt, 4, m, &c.tx.texts); err != nil {
 		return damaged(fmt.Errorf("outbox entry at place %d: %w", place, err))
 	}
 	c.receiver.last = place

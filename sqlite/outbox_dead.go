@@ -91,7 +91,7 @@ func (p *deadPage) begin(c *conn) (err error) {
 // next reads the dead letters that come next.
 func (p *deadPage) next(c *conn) error {
 	p.letters, p.bytes = p.letters[:0], 0
-	err := c.query(p.add, p.outbox.sql.deadPage, p.after, p.last, deadPageSize)
+	err := c.query(func(stmt *lite.Stmt) error { return p.add(c, stmt) }, p.outbox.sql.deadPage, p.after, p.last, deadPageSize)
 	switch {
 	case errors.Is(err, errEnough):
 		return nil
@@ -101,13 +101,13 @@ func (p *deadPage) next(c *conn) error {
 	return err
 }
 
-func (p *deadPage) add(stmt *lite.Stmt) error {
+func (p *deadPage) add(c *conn, stmt *lite.Stmt) error {
 	p.after = stmt.ColumnInt64(0)
 	letter := es.DeadEntry{
 		Message: new(es.Message), Enqueued: timeAt(stmt.ColumnInt64(1)), Died: timeAt(stmt.ColumnInt64(2)),
 		Attempts: stmt.ColumnInt(3), Error: stmt.ColumnText(4), Parked: stmt.ColumnBool(5),
 	}
-	if err := readMessage(stmt, 6, letter.Message); err != nil {
+	if err := readMessage(stmt, 6, letter.Message, &c.texts); err != nil {
 		return damaged(fmt.Errorf("dead letter %d: %w", p.after, err))
 	}
 	p.letters = append(p.letters, letter)
