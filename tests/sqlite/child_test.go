@@ -76,6 +76,7 @@ func beChild() {
 		defer cancel()
 		err = map[string]func(context.Context, *worker) error{
 			"process": processMessages, "forward": forwardMessages, "handle": handleEvents, "poison": handlePoison, "claim": claimEntries,
+			"wait": waitForEvents,
 		}[w.Kind](ctx, w)
 	}
 	if err != nil {
