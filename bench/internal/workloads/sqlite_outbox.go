@@ -28,7 +28,7 @@ func sqliteOutboxByOne() measure.Workload {
 			{Name: appendAlone, Open: entryPlan{callers: 1, enqueue: nothing}.open, How: howAlone},
 		},
 		Floors: []measure.Floor{
-			{Against: appendAlone, Ratio: 0.7, Why: "what is kept at the least: one commit either way, with six pages more in it; 0.85 is aimed at"},
+			{Against: appendAlone, Ratio: 0.7, Why: "what is kept at the least: a commit with six pages more in it; 0.85 is aimed at"},
 		},
 	}
 }
