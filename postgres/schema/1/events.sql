@@ -1,0 +1,38 @@
+-- Positions are drawn from this sequence, and by nothing else than appends: who holds its lock may still fill a gap.
+CREATE SEQUENCE @positions_# AS bigint CACHE 1;
+
+CREATE TABLE @events_# (
+  position bigint PRIMARY KEY DEFAULT nextval('@positions_#'),
+  version bigint NOT NULL,
+  id uuid NOT NULL,
+  stream text COLLATE "C" NOT NULL,
+  category text COLLATE "C" NOT NULL,
+  name text COLLATE "C",   -- NULL: the event is hidden for good, and data is a hash of what it said
+  schema integer,
+  time bigint,             -- microseconds since 1970, as recorded
+  recorded bigint,
+  correlation text,        -- NULL: empty, here and below
+  causation text,
+  content_type text,       -- NULL: application/json
+  tags text[] COLLATE "C",
+  metadata text,           -- a JSON object of strings; json would change what text it is
+  data bytea,
+  CONSTRAINT events_#_version UNIQUE (stream, version),
+  CONSTRAINT events_#_id UNIQUE (id)
+);
+CREATE INDEX events_#_category ON @events_# (category, position);
+CREATE INDEX events_#_name ON @events_# (name, position);
+
+CREATE TABLE @tags_# (
+  tag text COLLATE "C" NOT NULL,
+  position bigint NOT NULL,
+  PRIMARY KEY (tag, position)
+);
+
+-- Streams that were truncated or deleted.
+CREATE TABLE @edits_# (
+  stream text COLLATE "C" PRIMARY KEY,
+  hidden bigint NOT NULL,      -- nobody reads versions up to this one
+  deleted smallint NOT NULL,   -- 0 no, 1 softly, 2 for good
+  position bigint NOT NULL     -- of the last event that is hidden
+);
