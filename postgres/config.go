@@ -20,6 +20,18 @@ const (
 	Verify
 )
 
+// Ordering is a way to give positions to events so that no reader misses one.
+type Ordering int
+
+const (
+	// Fence draws positions from a sequence, and appends of several connections overlap; readers find out by the locks of the sequence up
+	// to where nothing can appear any more. A new namespace is made so on PostgreSQL.
+	Fence Ordering = iota + 1
+	// Serial draws positions from a row that one append at a time has until it is committed. It works on engines that do not have the
+	// locks of PostgreSQL, and appends wait for each other.
+	Serial
+)
+
 // Config is how to open a store. One of URL and Pool is required.
 type Config struct {
 	// URL is the connection string, as of libpq: "postgres://user:password@host:5432/database".
@@ -35,6 +47,10 @@ type Config struct {
 	Namespace string
 	// Migration is [Migrate] by default.
 	Migration Migration
+	// Ordering is how positions are given. All who open a namespace have the same one, that with which it was made: 0 takes that one, or for
+	// a new namespace [Fence] where the engine has what it takes, and [Serial] elsewhere. Another one than that of the namespace is
+	// [es.ErrInvalid].
+	Ordering Ordering
 	// Limits are the largest sizes to take; see [es.Limits] for the defaults.
 	Limits es.Limits
 	// Lanes is how many connections appends travel on that wait at the same moment; 2 by default.
@@ -42,7 +58,8 @@ type Config struct {
 	// PollInterval is how often to look for what others have written, while somebody waits for it and no notification has come; 15
 	// milliseconds by default.
 	PollInterval time.Duration
-	// DedupeEntries is how many handled messages dedupe remembers in each group, 1,000,000 by default; then the oldest goes.
+	// DedupeEntries is how many handled messages dedupe remembers in each group, 1,000,000 by default, or somewhat
+	// more; then the oldest go.
 	DedupeEntries int
 	// DedupeTTL is for how long it remembers them; 7 days by default.
 	DedupeTTL time.Duration
@@ -90,6 +107,8 @@ func (c Config) validate() error {
 		return es.Invalidf("schema", "is %q; it takes up to 48 lower case letters, digits and underscores, the first no digit", c.Schema)
 	case c.Migration != Migrate && c.Migration != Verify:
 		return es.Invalidf("migration", "is %d; there are Migrate and Verify", c.Migration)
+	case c.Ordering < 0 || c.Ordering > Serial:
+		return es.Invalidf("ordering", "is %d; there are Fence and Serial, and 0 for that of the namespace", c.Ordering)
 	case c.Lanes < 1:
 		return es.Invalidf("number of lanes", "is %d; it takes 1 or more", c.Lanes)
 	case c.DedupeEntries < 1:

@@ -15,7 +15,8 @@ var (
 	// ErrUnavailable: the database cannot be reached, is starting or shutting down, or the connection was lost. Whether the call was
 	// done is unknown; with the same message IDs it can be made again.
 	ErrUnavailable = errors.New("postgres: the database is not available")
-	// ErrBusy: the call has waited for locks, or has run, for longer than the database allows. Nothing was done.
+	// ErrBusy: the call has waited for locks, or has run, for longer than the database allows, or was undone because of others who did the
+	// same at the time, again and again. Nothing was done.
 	ErrBusy = errors.New("postgres: the database is busy")
 	// ErrDiskFull: the database has no room. Nothing was done.
 	ErrDiskFull = errors.New("postgres: the disk is full")
@@ -75,7 +76,7 @@ func kindOf(err error) error {
 		return nil
 	}
 	switch server.Code {
-	case "55P03", "57014": // lock_not_available; query_canceled, as by statement_timeout
+	case "55P03", "57014", "40001", "40P01": // lock_not_available; query_canceled, as by statement_timeout; see mayTryAgain
 		return ErrBusy
 	case "53100": // disk_full
 		return ErrDiskFull
@@ -83,7 +84,8 @@ func kindOf(err error) error {
 		return ErrReadOnly
 	case "42501": // insufficient_privilege
 		return ErrForbidden
-	case "57P01", "57P02", "57P03", "57P05", "53300": // shutdowns, starting up, idle timeout, too many connections
+	case "57P01", "57P02", "57P03", "57P05", "53300", // shutdowns, starting up, idle timeout, too many connections
+		"25P03", "25P04": // idle_in_transaction_session_timeout, transaction_timeout
 		return ErrUnavailable
 	}
 	if server.Code[:2] == "08" { // connection exceptions
@@ -95,7 +97,8 @@ func kindOf(err error) error {
 // isConnectionLoss tells whether an error is that of a connection that has ended.
 func isConnectionLoss(err error) bool {
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+	return network || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed)
 }
 
 // mayTryAgain tells whether PostgreSQL has undone a transaction because of others, so that it succeeds when it is done again.

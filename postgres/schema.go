@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,8 +34,12 @@ type names struct {
 
 // sql returns a statement with names as they are in the database: @events_# is "eventsourcing".events_7, and # alone is 7.
 func (n names) sql(query string) string {
-	query = tableName.ReplaceAllString(query, `"`+n.schema+`".$1`)
-	return strings.ReplaceAll(query, "#", strconv.Itoa(int(n.space)))
+	return strings.ReplaceAll(n.tables(query), "#", strconv.Itoa(int(n.space)))
+}
+
+// tables returns a statement with the schema before names, and # as it is.
+func (n names) tables(query string) string {
+	return tableName.ReplaceAllString(query, `"`+n.schema+`".$1`)
 }
 
 // prepare brings the schema up to date, or looks whether it is, and finds the namespace.
@@ -55,21 +60,25 @@ func (db *DB) prepare(ctx context.Context, c *pgx.Conn) error {
 		if err := db.migrate(ctx, tx, version); err != nil {
 			return err
 		}
-		return db.findSpace(ctx, tx)
+		if err := db.findSpace(ctx, tx); err != nil {
+			return err
+		}
+		return db.checkFence(ctx, tx)
 	})
 }
 
 // version returns the version of the schema, 0 when there is none.
 func (db *DB) version(ctx context.Context, tx pgx.Tx) (version int, err error) {
 	var schema, ours bool
-	err = tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.version') IS NOT NULL AND to_regclass($1 || '.spaces') "+
-		"IS NOT NULL", `"`+db.config.Schema+`"`).Scan(&schema, &ours)
+	err = tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.version') IS NOT NULL "+
+		"AND to_regclass($1 || '.spaces') IS NOT NULL", `"`+db.config.Schema+`"`).Scan(&schema, &ours)
 	if err != nil || !schema {
 		return 0, err
 	}
 	if !ours {
 		tables := 0
-		err := tx.QueryRow(ctx, "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace($1)", `"`+db.config.Schema+`"`).Scan(&tables)
+		const count = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace($1)"
+		err := tx.QueryRow(ctx, count, `"`+db.config.Schema+`"`).Scan(&tables)
 		if err != nil || tables == 0 {
 			return 0, err
 		}
@@ -93,7 +102,7 @@ func (db *DB) migrate(ctx context.Context, tx pgx.Tx, version int) error {
 		}
 	}
 	for ; version < schemaVersion; version++ {
-		if err := runScript(ctx, tx, db.names, script(version+1, "schema.sql")); err != nil {
+		if err := runScript(ctx, tx, db.names, script(version+1, schemaScript)); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, db.names.sql("SELECT space FROM @spaces ORDER BY space"))
@@ -118,17 +127,24 @@ func (db *DB) migrate(ctx context.Context, tx pgx.Tx, version int) error {
 
 // findSpace finds the number and the incarnation of the namespace, and makes its tables when it is new.
 func (db *DB) findSpace(ctx context.Context, tx pgx.Tx) error {
-	err := tx.QueryRow(ctx, db.names.sql("SELECT space, incarnation FROM @spaces WHERE name = $1"), db.config.Namespace).
-		Scan(&db.names.space, &db.incarnation)
+	err := tx.QueryRow(ctx, db.names.sql("SELECT space, incarnation, serial FROM @spaces WHERE name = $1"), db.config.Namespace).
+		Scan(&db.names.space, &db.incarnation, &db.serial)
+	if err == nil && db.config.Ordering != 0 && db.serial != (db.config.Ordering == Serial) {
+		return es.Invalidf("ordering", "is another one than that of namespace %q; leave it away to take that one", db.config.Namespace)
+	}
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
+	if db.serial, err = db.mustBeSerial(ctx, tx); err != nil {
+		return err
+	}
 	if db.config.Migration == Verify {
-		return fmt.Errorf("%w: there is no namespace %q; apply what MigrationSQL prints, or open with Migrate", ErrOutdated, db.config.Namespace)
+		return fmt.Errorf("%w: there is no namespace %q; apply what MigrationSQL prints, or open with Migrate", ErrOutdated,
+			db.config.Namespace)
 	}
 	db.incarnation = es.NewID()
-	err = tx.QueryRow(ctx, db.names.sql("INSERT INTO @spaces (name, incarnation) VALUES ($1, $2) RETURNING space"),
-		db.config.Namespace, db.incarnation).Scan(&db.names.space)
+	err = tx.QueryRow(ctx, db.names.sql("INSERT INTO @spaces (name, incarnation, serial) VALUES ($1, $2, $3) RETURNING space"),
+		db.config.Namespace, db.incarnation, db.serial).Scan(&db.names.space)
 	if err != nil {
 		return err
 	}
@@ -142,19 +158,25 @@ func (db *DB) findSpace(ctx context.Context, tx pgx.Tx) error {
 
 // upgradeSpace brings the tables of a namespace to a version from the one before.
 func upgradeSpace(ctx context.Context, tx pgx.Tx, n names, version int) error {
-	files, err := fs.Glob(migrations, script(version, "*.sql"))
+	files, err := spaceScripts(version)
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		if file == script(version, "schema.sql") {
-			continue
-		}
 		if err := runScript(ctx, tx, n, file); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// schemaScript is the file of a version that is run once; the others are run for each namespace.
+const schemaScript = "schema.sql"
+
+// spaceScripts returns the files of a version that are run for each namespace.
+func spaceScripts(version int) ([]string, error) {
+	files, err := fs.Glob(migrations, script(version, "*.sql"))
+	return slices.DeleteFunc(files, func(file string) bool { return file == script(version, schemaScript) }), err
 }
 
 func script(version int, name string) string { return fmt.Sprintf("schema/%d/%s", version, name) }
@@ -183,4 +205,24 @@ func lockKey(parts ...string) int64 {
 		_, _ = h.Write(append([]byte(part), 0)) // it never fails
 	}
 	return int64(h.Sum64()) //nolint:gosec // any number is as good
+}
+
+// mustBeSerial tells whether positions of a new namespace are to be given serially: when that is asked for, and when it is left to the
+// engine and that lacks what a fence takes (see [fence]).
+func (db *DB) mustBeSerial(ctx context.Context, tx pgx.Tx) (bool, error) {
+	if db.config.Ordering == Serial {
+		return true, nil
+	}
+	lack, err := db.lackForFence(ctx, tx)
+	switch {
+	case err != nil:
+		return false, err
+	case lack == "":
+		return false, nil
+	case db.config.Ordering == Fence:
+		return false, es.Invalidf("ordering", "is Fence, and %s; leave it away, or take Serial", lack)
+	}
+	db.config.Logger.Info("postgres: appends wait for each other, as the engine has no fence", "namespace", db.config.Namespace,
+		"reason", lack)
+	return true, nil
 }

@@ -2,7 +2,7 @@
 CREATE SEQUENCE @positions_# AS bigint CACHE 1;
 
 CREATE TABLE @events_# (
-  position bigint PRIMARY KEY DEFAULT nextval('@positions_#'),
+  position bigint PRIMARY KEY,
   version bigint NOT NULL,
   id uuid NOT NULL,
   stream text COLLATE "C" NOT NULL,
@@ -23,6 +23,7 @@ CREATE TABLE @events_# (
 CREATE INDEX events_#_category ON @events_# (category, position);
 CREATE INDEX events_#_name ON @events_# (name, position);
 
+-- The tags of events that are not hidden. A b-tree, which stays as fast as it is when it grows.
 CREATE TABLE @tags_# (
   tag text COLLATE "C" NOT NULL,
   position bigint NOT NULL,
@@ -36,3 +37,11 @@ CREATE TABLE @edits_# (
   deleted smallint NOT NULL,   -- 0 no, 1 softly, 2 for good
   position bigint NOT NULL     -- of the last event that is hidden
 );
+
+-- One row.
+CREATE TABLE @state_# (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  edits bigint NOT NULL,    -- rises with every edit and erasure: what was read before may look different now
+  head bigint NOT NULL      -- the last position given, where positions are given serially; 0 elsewhere
+);
+INSERT INTO @state_# (edits, head) VALUES (0, 0);

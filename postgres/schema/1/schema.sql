@@ -9,5 +9,6 @@ CREATE TABLE @spaces (
   space integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text COLLATE "C" NOT NULL UNIQUE,
   incarnation uuid NOT NULL,
+  serial boolean NOT NULL,  -- positions are given by a row that one append at a time has, and not by the sequence
   created timestamptz NOT NULL DEFAULT now()
 );
