@@ -52,7 +52,7 @@ func TestCrash(t *testing.T) {
 	end := sync.OnceFunc(func() { close(c.permits) })
 	defer end()
 	for i := range clients {
-		client := &client{crash: c, number: i}
+		client := &client{T: t, site: c.site, permits: c.permits, number: i}
 		c.clients = append(c.clients, client)
 		running.Go(func() { client.run(ctx) })
 	}
@@ -186,6 +186,21 @@ func (c *crash) start(acked, handled *countdown) *servicetest.Service {
 	return s
 }
 
+// site waits until the program listens, and says where.
+func (c *crash) site(ctx context.Context) (url string, acked *countdown, ok bool) {
+	c.mu.Lock()
+	is := c.is
+	c.mu.Unlock()
+	select {
+	case <-is:
+	case <-ctx.Done():
+		return "", nil, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.url, c.acked, true
+}
+
 // kill kills the program when a countdown has ended. What clients try from then on waits for the next start.
 func (c *crash) kill(s *servicetest.Service, at *countdown) {
 	c.Helper()
@@ -231,7 +246,7 @@ func of(items []item, client int) []int {
 func (c *crash) finish(s *servicetest.Service) {
 	c.Helper()
 	for i := range streams {
-		last := client{crash: c, number: clients + i}
+		last := client{number: clients + i}
 		service{s}.post("name=ItemAdded&stream="+last.stream(), last.item(1))
 	}
 	for deadline, before := time.Now().Add(servicetest.Patience), 0; time.Now().Before(deadline); {
@@ -304,10 +319,12 @@ const (
 
 // client sends items, numbered from 1, each until it is acknowledged.
 type client struct {
-	*crash
+	*testing.T
 
-	number int
-	sent   []int // how often each item was sent
+	site    func(ctx context.Context) (url string, acked *countdown, ok bool) // waits until a program listens, and says where
+	permits <-chan struct{}
+	number  int
+	sent    []int // how often each item was sent
 }
 
 func (c *client) stream() string { return fmt.Sprintf("items.events-%d", c.number%streams) }
@@ -330,17 +347,10 @@ func (c *client) run(ctx context.Context) {
 
 // send sends the last item, when the program listens, and tells whether it was acknowledged.
 func (c *client) send(ctx context.Context, web *http.Client) bool {
-	c.mu.Lock()
-	is := c.is
-	c.mu.Unlock()
-	select {
-	case <-is:
-	case <-ctx.Done():
+	url, acked, ok := c.site(ctx)
+	if !ok {
 		return false
 	}
-	c.mu.Lock()
-	url, acked := c.url, c.acked
-	c.mu.Unlock()
 	n := len(c.sent)
 	body := c.item(n)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/items/?name=ItemAdded&stream="+c.stream(), strings.NewReader(body))

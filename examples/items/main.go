@@ -59,7 +59,7 @@ func run(o options) error {
 		return err
 	}
 	log := es.NewLogger(os.Stderr, config)
-	backend, err := store.Open(o.store, config, log)
+	backend, err := store.Open(context.Background(), o.store, config, log)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func run(addr, where string, lease time.Duration) error {
 		return err
 	}
 	log := es.NewLogger(os.Stderr, config)
-	backend, err := store.Open(where, config, log)
+	backend, err := store.Open(context.Background(), where, config, log)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	es "github.com/eventsourcing-go/eventsourcing"
 	"github.com/eventsourcing-go/eventsourcing/examples/internal/store"
+	"github.com/eventsourcing-go/eventsourcing/postgres/pgserver"
 )
 
 func TestOpen(t *testing.T) {
@@ -15,12 +16,14 @@ func TestOpen(t *testing.T) {
 	for where, name := range map[string]string{
 		"memory:": "memory",
 		"sqlite:" + filepath.Join(t.TempDir(), "items.db"): "sqlite",
+		pgserver.Database(t): "postgres",
+		"postgres":           "postgres",
 	} {
-		b, err := store.Open(where, es.Config{Namespace: "shop"}, slog.New(slog.DiscardHandler))
+		b, err := store.Open(t.Context(), where, es.Config{Namespace: "shop"}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatalf("%s: %v", where, err)
 		}
-		if got := b.Capabilities(); got.Name != name || got.Durable != (name == "sqlite") {
+		if got := b.Capabilities(); got.Name != name || got.Durable != (name != "memory") {
 			t.Errorf("%s is opened as %+v", where, got)
 		}
 		if err := b.Close(); err != nil {
@@ -32,14 +35,16 @@ func TestOpen(t *testing.T) {
 func TestWhatCannotBeOpenedIsNotABackend(t *testing.T) {
 	t.Parallel()
 	for where, want := range map[string]string{
-		"":                                 "sqlite:items.db",
-		"items.db":                         "sqlite:items.db",
-		"sqlite:":                          "is empty",
-		"sqlite:" + t.TempDir():            "folder",
-		"memory:items":                     "has no path",
-		"postgres://me:secret@server/shop": `"postgres" are not supported; sqlite:PATH`,
+		"":                                      "sqlite:items.db",
+		"items.db":                              "sqlite:items.db",
+		"sqlite:":                               "is empty",
+		"sqlite:" + t.TempDir():                 "folder",
+		"memory:items":                          "has no path",
+		"oracle://me:secret@server/shop":        `"oracle" are not supported; sqlite:PATH`,
+		"postgres://me:secret@127.0.0.1:1/shop": "not available",
+		"postgres://me:secret@127.0.0.1:port/shop": "port",
 	} {
-		b, err := store.Open(where, es.Config{Namespace: "shop"}, slog.New(slog.DiscardHandler))
+		b, err := store.Open(t.Context(), where, es.Config{Namespace: "shop"}, slog.New(slog.DiscardHandler))
 		switch {
 		case err == nil || b != nil:
 			t.Errorf("%q is opened: %v, %v", where, b, err)
