@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, out, messages io.Writer) error {
 	if o.only == "" && !o.long {
 		selected = slices.DeleteFunc(selected, func(w measure.Workload) bool { return w.Long })
 	}
-	return measure.WithStage(o.files, o.million, func(s measure.Stage) error {
+	return measure.WithStage(ctx, o.files, o.million, func(s measure.Stage) error {
 		switch {
 		case o.profile != "":
 			return profileOne(ctx, o, s, out)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+
+	"github.com/eventsourcing-go/eventsourcing/postgres/pgserver"
 )
 
 // Stage is where contenders set up what they keep over their rounds.
@@ -13,6 +16,8 @@ type Stage struct {
 	Dir string
 	// Million is how many messages stand for a million that are stored: as many, or less where time is short.
 	Million int
+	// Postgres returns a server of the run's own with PostgreSQL's default durability, which it starts when it is asked for first.
+	Postgres func() (*pgserver.Server, error)
 }
 
 // Stored returns how many messages to store where the workload speaks of so many.
@@ -55,11 +60,22 @@ func Set(ctx context.Context, contenders []Contender, s Stage) (ready []Contende
 }
 
 // WithStage makes a stage below dir, of the temporary directory when it is empty, and removes it when do is done.
-func WithStage(dir string, million int, do func(Stage) error) (err error) {
+func WithStage(ctx context.Context, dir string, million int, do func(Stage) error) (err error) {
 	made, err := os.MkdirTemp(dir, "bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(made)) }()
-	return do(Stage{Dir: made, Million: million})
+	var server *pgserver.Server
+	defer func() {
+		if server != nil {
+			err = errors.Join(err, server.Stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	start := sync.OnceValues(func() (*pgserver.Server, error) {
+		s, err := pgserver.Start(ctx, pgserver.Config{Install: true, Settings: map[string]string{"max_connections": "1000"}})
+		server = s
+		return s, err
+	})
+	return do(Stage{Dir: made, Million: million, Postgres: start})
 }

@@ -124,7 +124,7 @@ func TestStageIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("broken")
 	var stage measure.Stage
-	err := measure.WithStage(dir, 2000, func(s measure.Stage) error {
+	err := measure.WithStage(t.Context(), dir, 2000, func(s measure.Stage) error {
 		stage = s
 		if err := os.WriteFile(filepath.Join(s.Dir, "file"), nil, 0o600); err != nil {
 			t.Error(err)

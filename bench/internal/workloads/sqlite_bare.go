@@ -27,6 +27,8 @@ const (
 
 // bareFile is a file with events and nothing of the toolkit, on the same driver, with the same settings.
 type bareFile struct {
+	onSQLiteFile
+
 	conn                            *lite.Conn
 	path                            string
 	begin, commit, rollback, insert *lite.Stmt

@@ -8,25 +8,32 @@ import (
 	"github.com/eventsourcing-go/eventsourcing/bench/internal/measure"
 )
 
-// checkFile looks at a file that is closed, and does not ask who wrote it. It has so many events; each stream has its versions from 1
-// without a gap; what each caller appended is there once, in order.
-func checkFile(path string, total uint64, shares []share) error {
+// onSQLiteFile is an eventFile that is a file of SQLite.
+type onSQLiteFile struct{}
+
+func (onSQLiteFile) check(path string, total uint64, shares []share) error {
 	f, err := openBare(path)
 	if err != nil {
 		return err
 	}
+	err = checkEvents(f.each, total, shares)
+	if err := errors.Join(err, f.conn.Close(), discard(path)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// checkEvents looks at all the events, which are shown to see in order.
+func checkEvents(each func(see func(stream string, version int64, data []byte) error) error, total uint64, shares []share) error {
 	check := newFileCheck(shares)
-	err = errors.Join(f.each(check.event), f.conn.Close())
+	err := each(check.event)
 	if err == nil && check.events != total {
 		err = fmt.Errorf("there are %d events where %d were acknowledged", check.events, total)
 	}
 	if faults := check.close(); err == nil && faults.Any() {
 		err = fmt.Errorf("of %d events: %s", total, faults)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return err
 }
 
 // fileCheck sees all the events of a file, in order.

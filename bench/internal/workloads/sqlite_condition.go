@@ -52,23 +52,34 @@ type conditionPlan struct {
 
 func (p conditionPlan) open(ctx context.Context, s measure.Stage) (measure.Setup, error) {
 	plan := newStoring(s.Stored(p.stored), storedStreams)
-	groups := max(plan.events/eventsPerTag/conditionals, 1)
-	plan.tags = func(i int) []string { return storedTags(i, groups) }
+	groups := tagged(&plan)
 	f, err := filledOurs(ctx, s, plan)
 	if err != nil {
 		return nil, err
 	}
+	return p.appending(f, f.db.Events(), plan, groups), nil
+}
+
+// tagged gives tags to what is stored, and returns how many groups of them there are.
+func tagged(plan *storing) (groups int) {
+	groups = max(plan.events/eventsPerTag/conditionals, 1)
+	plan.tags = func(i int) []string { return storedTags(i, groups) }
+	return groups
+}
+
+// appending are the goroutines that append under the condition.
+func (p conditionPlan) appending(f eventFile, events es.EventStore, plan storing, groups int) *appending {
 	a := newAppending(f, conditionals, plan, ownStreams)
 	for i, c := range a.callers {
 		c.position = int64(plan.events)
 		c.message.Tags = make([]string, 2)
-		e := &enrollment{caller: c, file: f, number: i, groups: groups}
+		e := &enrollment{caller: c, events: events, number: i, groups: groups}
 		c.decide = func(ctx context.Context) error {
 			e.next(ctx)
 			return p.decide(e)
 		}
 	}
-	return a, nil
+	return a
 }
 
 // storedTags are those of the i-th stored event. Courses and students are in 16 classes, one for each goroutine. What is stored ties the
@@ -87,7 +98,7 @@ type enrollment struct {
 	*caller
 
 	ctx    context.Context //nolint:containedctx // that of the decision under way
-	file   *ourFile
+	events es.EventStore
 	number int // of the goroutine
 	groups int
 	made   int
@@ -123,7 +134,7 @@ func unlessEver(e *enrollment) error {
 }
 
 func decideFirst(e *enrollment) error {
-	unchanged, err := es.ReadForDecision(e.ctx, e.file.db.Events(), e.either(), func(*es.Message) error { return nil })
+	unchanged, err := es.ReadForDecision(e.ctx, e.events, e.either(), func(*es.Message) error { return nil })
 	e.append.Unless = []es.Condition{unchanged}
 	return err
 }

@@ -49,7 +49,7 @@ func sqliteOutboxToHandler() measure.Workload {
 // handing is a program that hands messages through its outbox to a handler.
 type handing struct {
 	backend es.Backend
-	path    string
+	discard func() error // what the backend keeps, when it is closed
 	broker  *memory.PubSub
 	group   *es.Group
 	total   uint64
@@ -74,7 +74,7 @@ func openHanding(ctx context.Context, s measure.Stage) (measure.Setup, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.db.Close())
 	}
-	h.path = f.path
+	h.discard = func() error { return discard(f.path) }
 	return h, nil
 }
 
@@ -157,7 +157,7 @@ func (h *handing) Close() error {
 	if err == nil && stats.Depth+stats.Dead > 0 {
 		err = fmt.Errorf("the outbox is left with %d messages and %d dead letters", stats.Depth, stats.Dead)
 	}
-	return errors.Join(stopped, err, h.broker.Close(), h.backend.Close(), discard(h.path))
+	return errors.Join(stopped, err, h.broker.Close(), h.backend.Close(), h.discard())
 }
 
 // paced calls do n times, at a pace that does not wait for the calls to return, and waits for them at the end.
@@ -181,8 +181,9 @@ func paced(ctx context.Context, n int, pace time.Duration, do func(i int) error)
 
 // threeCommitsOf commits at a pace, and triples what that takes.
 type threeCommitsOf struct {
-	file    *bareFile
+	file    eventFile
 	message *es.Message
+	discard func(path string) error
 	busy    sync.Mutex
 	total   uint64
 }
@@ -192,7 +193,7 @@ func openThreeCommits(ctx context.Context, s measure.Stage) (measure.Setup, erro
 	if err != nil {
 		return nil, err
 	}
-	return &threeCommitsOf{file: f, message: newEvent()}, nil
+	return &threeCommitsOf{file: f, message: newEvent(), discard: discard}, nil
 }
 
 // Run commits n events.
@@ -220,5 +221,5 @@ func (t *threeCommitsOf) Run(ctx context.Context, n int) (measure.Result, error)
 // Close closes the file.
 func (t *threeCommitsOf) Close() error {
 	path, err := t.file.close()
-	return errors.Join(err, discard(path))
+	return errors.Join(err, t.discard(path))
 }

@@ -11,6 +11,8 @@ import (
 
 // ourFile is a file that the toolkit has open.
 type ourFile struct {
+	onSQLiteFile
+
 	db   *sqlite.DB
 	path string
 }

@@ -75,7 +75,7 @@ func (p entryPlan) open(ctx context.Context, s measure.Stage) (measure.Setup, er
 	if err != nil {
 		return nil, err
 	}
-	e := &enqueuing{db: f.db, manner: p.enqueue}
+	e := &enqueuing{outbox: f.db.Outbox(), manner: p.enqueue}
 	e.appending = newAppending(&entryFile{ourFile: f, manner: p.enqueue}, p.callers, plan, ownStreams)
 	return e, nil
 }
@@ -116,7 +116,7 @@ func (f *entryFile) append(ctx context.Context, a es.Append) (es.Place, error) {
 type enqueuing struct {
 	*appending
 
-	db     *sqlite.DB
+	outbox es.Outbox
 	manner entryManner
 }
 
@@ -130,7 +130,7 @@ func (e *enqueuing) Run(ctx context.Context, n int) (measure.Result, error) {
 	if e.manner == nothing {
 		want = 0
 	}
-	return result, drain(ctx, e.db.Outbox(), want)
+	return result, drain(ctx, e.outbox, want)
 }
 
 // drain takes everything out of an outbox, which is to be so many messages.

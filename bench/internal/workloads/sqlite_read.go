@@ -73,7 +73,7 @@ func (p readPlan) ours(ctx context.Context, s measure.Stage) (measure.Setup, err
 	if err != nil {
 		return nil, err
 	}
-	return &reading{readPlan: p, plan: plan, read: f.read, close: f.close}, nil
+	return &reading{readPlan: p, plan: plan, read: f.read, close: f.close, discard: discard}, nil
 }
 
 func (p readPlan) bare(how bareReading) func(context.Context, measure.Stage) (measure.Setup, error) {
@@ -91,7 +91,7 @@ func (p readPlan) bare(how bareReading) func(context.Context, measure.Stage) (me
 		if err != nil {
 			return nil, errors.Join(err, f.conn.Close())
 		}
-		return &reading{readPlan: p, plan: plan, read: r.read, close: f.close}, nil
+		return &reading{readPlan: p, plan: plan, read: r.read, close: f.close, discard: discard}, nil
 	}
 }
 
@@ -114,9 +114,10 @@ type reading struct {
 
 	plan storing
 	// read reads the first events, of a stream or, when there is no name, of all, and shows their payloads.
-	read  func(ctx context.Context, stream string, limit int, see func(data []byte) error) error
-	close func() (path string, err error)
-	next  int // the stream to read
+	read    func(ctx context.Context, stream string, limit int, see func(data []byte) error) error
+	close   func() (path string, err error)
+	discard func(path string) error
+	next    int // the stream to read
 }
 
 // pass is a part of a round: the first events of a stream, or of all.
@@ -174,5 +175,5 @@ func (r *reading) passes(n int) []pass {
 // Close closes the file.
 func (r *reading) Close() error {
 	path, err := r.close()
-	return errors.Join(err, discard(path))
+	return errors.Join(err, r.discard(path))
 }

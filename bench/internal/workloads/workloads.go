@@ -24,7 +24,7 @@ func All() []measure.Workload {
 		appendBy64(),
 		logMemory(),
 		wholeWay(),
-	}, onSQLite()...)
+	}, append(onSQLite(), onPostgres()...)...)
 }
 
 // Find returns the workloads with the given names, separated by commas, in the order of the report; all for no name.
