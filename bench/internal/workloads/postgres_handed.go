@@ -61,6 +61,7 @@ func (p databasePlan) threeCommits(ctx context.Context, s measure.Stage) (measur
 		return nil, errors.Join(err, d.drop())
 	}
 	return &threeCommitsOf{
-		file: bare, message: newEvent(), total: uint64(plan.events), discard: func(string) error { return d.drop() }, //nolint:gosec // a count
+		file: bare, message: newEvent(), discard: func(string) error { return d.drop() },
+		total: uint64(plan.events + plan.streams), //nolint:gosec // a count; the streams from there on are new
 	}, nil
 }

@@ -207,7 +207,8 @@ func (t *threeCommitsOf) Run(ctx context.Context, n int) (measure.Result, error)
 		began := time.Now()
 		stamp(t.message, t.total, began)
 		t.total++
-		_, err := t.file.append(ctx, es.AppendTo(streamName(t.total), es.NoStream, t.message))
+		t.message.Stream = streamName(t.total)
+		_, err := t.file.append(ctx, es.AppendTo(t.message.Stream, es.NoStream, t.message))
 		laps[i] = time.Since(began)
 		return err
 	})

@@ -1,11 +1,14 @@
 package workloads_test
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/eventsourcing-go/eventsourcing/bench/internal/measure"
 	"github.com/eventsourcing-go/eventsourcing/bench/internal/workloads"
+	"github.com/eventsourcing-go/eventsourcing/postgres/pgserver"
 )
 
 // faulty are the contenders that are shown for what they do wrong.
@@ -96,6 +99,12 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// server is that of all tests. It ends with the process.
+var server = sync.OnceValues(func() (*pgserver.Server, error) {
+	settings := map[string]string{"max_connections": "2000"} // contenders with 256 connections each are tested side by side
+	return pgserver.Start(context.Background(), pgserver.Config{NoSync: true, Install: true, Settings: settings})
+})
+
 // ready is a contender that can run. When the test ends, it is taken down, which checks what it has left on the disk.
 func ready(t *testing.T, w measure.Workload, c measure.Contender) measure.Contender {
 	t.Helper()
@@ -103,7 +112,8 @@ func ready(t *testing.T, w measure.Workload, c measure.Contender) measure.Conten
 	if w.Long {
 		million /= 10
 	}
-	set, takeDown, err := measure.Set(t.Context(), []measure.Contender{c}, measure.Stage{Dir: t.TempDir(), Million: million})
+	stage := measure.Stage{Dir: t.TempDir(), Million: million, Postgres: server}
+	set, takeDown, err := measure.Set(t.Context(), []measure.Contender{c}, stage)
 	if err != nil {
 		t.Fatal(err)
 	}
