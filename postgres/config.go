@@ -38,8 +38,8 @@ type Config struct {
 	URL string
 	// Pool is one that the program has already; it is not closed by the store.
 	Pool *pgxpool.Pool
-	// DirectURL is a connection string past a pooler that shares connections between transactions, for the one connection that reads
-	// the end of the log and listens; that of the pool by default.
+	// DirectURL is a connection string past a pooler that shares connections between transactions, for those that are not of the pool: the
+	// one that reads the end of the log and listens, and the Lanes; that of the pool by default.
 	DirectURL string
 	// Schema is the PostgreSQL schema for the tables; "eventsourcing" by default. Lower case letters, digits and underscores.
 	Schema string

@@ -29,7 +29,7 @@ func newAppendStatements(db *DB) appendStatements {
 			"coalesce(d.hidden, 0), coalesce(d.deleted, 0) FROM unnest($1::text[]) WITH ORDINALITY AS s (stream, number) " +
 			"LEFT JOIN @edits_# d ON d.stream = s.stream ORDER BY s.number"),
 		// The append's own events, which are there already, do not count.
-		countMatches: db.sql("SELECT " + countMatches("$1", "$2", "$3", " AND m.id <> ALL ($4::text[]::uuid[])") + ", " + lastHidden),
+		countMatches: db.sql("SELECT " + countMatches("$1", "$2", "$3", " AND e.id <> ALL ($4::text[]::uuid[])") + ", " + lastHidden),
 		insert:       insertStatement(db),
 	}
 }

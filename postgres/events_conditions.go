@@ -10,26 +10,22 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// countMatches is an expression: how many events beyond a position meet one of the criteria, as far as a limit. Each branch has an index
-// of its own; those that do not apply to a criterion cost nothing.
-func countMatches(criteria, after, limit, unless string) string {
-	return `(SELECT count(*) FROM (
-  SELECT DISTINCT m.position
-  FROM jsonb_to_recordset(` + criteria + `::jsonb) AS k (tag text, tags text[], names text[]),
-  LATERAL (
-    SELECT e.position, e.id, e.stream, e.version FROM @tags_# t JOIN @events_# e ON e.position = t.position
-    WHERE t.tag = k.tag AND t.position > ` + after + ` AND e.tags @> k.tags AND e.name IS NOT NULL
-      AND (k.names IS NULL OR e.name = ANY (k.names))
-    UNION ALL
-    SELECT e.position, e.id, e.stream, e.version FROM @events_# e
-    WHERE k.tag IS NULL AND e.name = ANY (k.names) AND e.position > ` + after + `
-    UNION ALL
-    SELECT e.position, e.id, e.stream, e.version FROM @events_# e
-    WHERE k.tag IS NULL AND k.names IS NULL AND e.position > ` + after + ` AND e.name IS NOT NULL
-  ) m
-  WHERE NOT EXISTS (SELECT FROM @edits_# d WHERE d.stream = m.stream AND d.hidden >= m.version)` + unless + `
+// countMatches is an expression: how many events beyond a position meet one of the criteria, as far as a limit, those left out that exempt
+// says. Each branch has an index of its own; those that do not apply to a criterion cost nothing.
+func countMatches(criteria, after, limit, exempt string) string {
+	visible := "e.name IS NOT NULL AND coalesce((SELECT d.hidden FROM @edits_# d WHERE d.stream = e.stream), 0) < e.version" + exempt
+	return `(SELECT count(DISTINCT m.position)
+FROM jsonb_to_recordset(` + criteria + `::jsonb) AS k (tag text, tags text[], names text[]),
+LATERAL (
+  SELECT t.position FROM @tags_# t WHERE t.tag = k.tag AND t.position > ` + after + ` AND (
+    SELECT e.tags @> k.tags AND (k.names IS NULL OR e.name = ANY (k.names)) AND ` + visible + `
+    FROM @events_# e WHERE e.position = t.position)
+  UNION ALL
+  SELECT e.position FROM @events_# e WHERE k.tag IS NULL AND e.name = ANY (k.names) AND e.position > ` + after + ` AND ` + visible + `
+  UNION ALL
+  SELECT e.position FROM @events_# e WHERE k.tag IS NULL AND k.names IS NULL AND e.position > ` + after + ` AND ` + visible + `
   LIMIT ` + limit + `
-) matching)`
+) m)`
 }
 
 // lastHidden is an expression: the largest position that was ever hidden.

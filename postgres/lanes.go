@@ -49,7 +49,7 @@ type flyer struct {
 	events []*es.Message
 	expect es.Expectation
 	size   int  // bytes, roughly
-	single bool // it is not for a batch
+	single bool // it is not for a batch: it is to several streams, has no events or very much
 
 	given  sync.Mutex // held by who reads what the caller gave
 	append *es.Append // nil when the caller has given up
@@ -80,10 +80,11 @@ type answer struct {
 func (a answer) stored() bool { return a.err == nil && !a.alone }
 
 const (
+	// What a batch has at most. The bytes are counted before the last one is taken in. An append with more does not go in a batch at all.
 	batchAppends = 256
 	batchBytes   = 4 << 20
 	// eventOverhead is roughly what an event takes beside its payload.
-	eventOverhead = 256
+	eventOverhead = 512
 )
 
 // flyerPool has flyers to be used again.
@@ -102,6 +103,7 @@ func (l *lanes) newFlyer(a *es.Append) *flyer {
 	for _, m := range f.events {
 		f.size += len(m.Data) + eventOverhead
 	}
+	f.single = f.size > batchBytes
 	return f
 }
 

@@ -22,13 +22,15 @@ type laneConn struct {
 	pg       *pgconn.PgConn
 	prepared map[string]*pgconn.StatementDescription
 	patience time.Duration
-	unnamed  bool // statements are not prepared, for a pooler that would not know them
+	flights  int       // so many have gone
+	planned  time.Time // when the statements were planned last, or later
+	unnamed  bool      // statements are not prepared, for a pooler that would not know them
 }
 
-// forLanes makes a session one for lanes. Their statements are planned once, and must not be led away from the indexes by the statistics
-// of a table that was small at the time. Scans that are ruled out have a price in the planner that makes it compile statements, which takes
-// longer than these ever run. The one lock that a batch may still wait for is that of an ID which others are about to write to another
-// stream: not for long, and then each append goes alone.
+// forLanes makes a session one for lanes. Their statements are planned now and then, and must not be led away from the indexes by the
+// statistics of a table that was small at the time. Scans that are ruled out have a price in the planner that makes it compile statements,
+// which takes longer than these ever run. The one lock that a batch may still wait for is that of an ID which others are about to write to
+// another stream: not for long, and then each append goes alone.
 const forLanes = `SET plan_cache_mode = force_generic_plan; SET jit = off;
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET enable_hashjoin = off;
 SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; SET lock_timeout = '100ms'`
@@ -102,6 +104,21 @@ func (c *laneConn) queue(ctx context.Context, b *pgconn.Batch, s *laneStatement,
 	if err == nil {
 		b.ExecStatement(d, arguments, inBinary, inBinary)
 	}
+	return err
+}
+
+// replanTime is after which time statements are planned again. See [laneConn.replan].
+const replanTime = 10 * time.Second
+
+// replan has the statements planned again from time to time, and more often in the beginning: what was best for a table that was empty may
+// be slow when it is not, and PostgreSQL learns of that only when the table is analyzed.
+func (c *laneConn) replan(ctx context.Context) error {
+	c.flights++
+	if c.flights&(c.flights-1) != 0 && time.Since(c.planned) < replanTime {
+		return nil
+	}
+	c.planned = time.Now()
+	_, err := c.pg.Exec(ctx, "DISCARD PLANS").ReadAll()
 	return err
 }
 

@@ -218,6 +218,9 @@ func (ln *lane) attempt(ctx context.Context) (err error) {
 	if err := ln.conn.hurry(); err != nil {
 		return err
 	}
+	if err := ln.conn.replan(ctx); err != nil {
+		return err
+	}
 	s := &ln.lanes.statements
 	var b pgconn.Batch
 	lock, insert := &s.lock, &s.insert

@@ -209,3 +209,68 @@ func TestABatchIsDurableWhateverTheDefault(t *testing.T) {
 		t.Errorf("%d events of %d were committed durably, want 5 of 5", on, kept)
 	}
 }
+
+// TestLanesFindTheirIndexesWhateverTheStatisticsSay looks at the plans of a lane for tables that have grown since they were analyzed.
+func TestLanesFindTheirIndexesWhateverTheStatisticsSay(t *testing.T) {
+	t.Parallel()
+	s := openLanes(t, Config{URL: pgserver.Database(t)})
+	c, err := s.lanes.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close(t.Context())
+	do := func(query string) (lines []string) {
+		t.Helper()
+		results, err := c.pg.Exec(t.Context(), s.db.sql(query)).ReadAll()
+		if err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		for _, row := range results[len(results)-1].Rows {
+			lines = append(lines, string(row[0]))
+		}
+		return lines
+	}
+	statements := &s.lanes.statements
+	prepared := []struct {
+		name, query string
+		arguments   int
+		want        []string
+	}{
+		{"one", statements.insertOne.sql, 1 + givenColumnCount, []string{"Backward using events_1_version"}},
+		// All heads are known before the first event is inserted: else it would be quadratic in their number.
+		{"many", statements.insert.sql, 3 + givenColumnCount, []string{"Backward using events_1_version", "Sort Key: g_1.append, g_1.step"}},
+		{"conditions", statements.conditions.sql, 4, []string{
+			`tags_1_pkey on tags_1 t|((tag = k.tag) AND ("position" > c.after))`,
+			`events_1_pkey on events_1 e|("position" = t."position")`,
+			`events_1_name on events_1 e_1|((name = ANY (k.names)) AND (name IS NOT NULL) AND ("position" > c.after))`,
+			`events_1_pkey on events_1 e_2|("position" > c.after)`,
+		}},
+	}
+	explain := func(name string, arguments int) string {
+		return strings.Join(do("EXPLAIN EXECUTE "+name+"("+strings.Repeat("NULL, ", arguments-1)+"NULL)"), "\n")
+	}
+	do("ANALYZE @events_#; ANALYZE @tags_#; ANALYZE @edits_#")
+	for _, p := range prepared {
+		do("PREPARE " + p.name + " AS " + p.query)
+		explain(p.name, p.arguments) // plans it
+	}
+	do(`INSERT INTO @events_# (position, version, id, stream, category, name, tags) SELECT n, 1, gen_random_uuid(), 'order-' || n, 'order',
+		'Added', ARRAY['tag' || n] FROM generate_series(1, 3000) n; INSERT INTO @tags_# SELECT 'tag' || n, n FROM generate_series(1, 3000) n`)
+	c.flights = 63 // the next one is due
+	if err := c.replan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range prepared {
+		plan := explain(p.name, p.arguments)
+		for _, want := range p.want {
+			index, condition, _ := strings.Cut(want, "|")
+			_, after, found := strings.Cut(plan, index)
+			if next, _, _ := strings.Cut(strings.TrimLeft(after, " "), "->"); !found || !strings.Contains(next, condition) {
+				t.Errorf("%s lacks %s:\n%s", p.name, want, plan)
+			}
+		}
+		if strings.Contains(plan, "Seq Scan on events_1") || strings.Contains(plan, "Seq Scan on tags_1") {
+			t.Errorf("%s scans a table:\n%s", p.name, plan)
+		}
+	}
+}

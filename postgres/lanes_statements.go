@@ -105,7 +105,8 @@ func insertOne(db *DB) string {
 }
 
 // insertMany inserts the events of many appends. Each event has the expectation of its append, and all those of one append, which is to
-// one stream, see the same head of it: they are inserted all or not at all.
+// one stream, see the same head of it: they are inserted all or not at all. They are sorted, so that all heads are known before the first
+// is inserted: else each search for the head would have to pass what was inserted before, which it does not see.
 func insertMany(db *DB, condition string) string {
 	arguments := "append, expect, step, " + givenColumns
 	given := "SELECT " + of("g", arguments+", head") + " FROM (SELECT " + of("u", arguments) + ", " + headOf + " AS head " +
@@ -114,6 +115,7 @@ func insertMany(db *DB, condition string) string {
 	columns := "coalesce(g.head, 0) + g.step, " + strings.Replace(of("g", givenColumns), "g.tags", "g.tags::text[]", 1)
 	into := "inserted AS (INSERT INTO @events_# (position, recorded, version, " + givenColumns + ") "
 	returning := " RETURNING position, version, id, tags), " + tagged + laneResult
+	given += " ORDER BY append, step"
 	if !db.serial {
 		return db.sql("WITH " + into + "SELECT nextval('@positions_#'), " + now + ", " + columns + " FROM (" + given + ") g" + returning)
 	}

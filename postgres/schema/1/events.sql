@@ -37,6 +37,7 @@ CREATE TABLE @edits_# (
   deleted smallint NOT NULL,   -- 0 no, 1 softly, 2 for good
   position bigint NOT NULL     -- of the last event that is hidden
 );
+CREATE INDEX edits_#_position ON @edits_# (position);
 
 -- One row.
 CREATE TABLE @state_# (
