@@ -162,6 +162,10 @@ func TestALostCommitThatIsHeldBackIsNotTakenForNothing(t *testing.T) {
 		p.exec("ALTER SYSTEM SET synchronous_standby_names = '" + replicas + "'")
 		p.exec("SELECT pg_reload_conf()")
 		p.until(replicas, "SELECT current_setting('synchronous_standby_names')")
+		held := replicas == ""
+		for !held { // the process that has commits wait learns of it when it has time
+			held = isHeldBack(p, url)
+		}
 	}
 	m := numbered("order-1", 1)
 	for name, test := range map[string]struct {
@@ -201,6 +205,34 @@ func TestALostCommitThatIsHeldBackIsNotTakenForNothing(t *testing.T) {
 		}
 		if got := p.value(test.look); got != "1" {
 			t.Errorf("%s: it is there %s times", name, got)
+		}
+	}
+}
+
+// isHeldBack tells whether a commit waits for a replica now.
+func isHeldBack(p *program, url string) bool {
+	p.Helper()
+	conn, err := pgx.Connect(p.ctx, url)
+	p.must(err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = conn.Exec(p.ctx, "SELECT pg_logical_emit_message(true, 'probe', '')") // it fails when it was held back
+	}()
+	const held = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = "
+	pid := strconv.Itoa(int(conn.PgConn().PID()))
+	for {
+		select {
+		case <-ended:
+			p.must(conn.Close(p.ctx))
+			return false
+		default:
+		}
+		if p.value(held+pid) == "1" {
+			p.exec("SELECT pg_terminate_backend(" + pid + ")")
+			<-ended
+			p.until("0", held+pid)
+			return true
 		}
 	}
 }

@@ -21,6 +21,7 @@ type tail struct {
 	step    func(name string) // for tests: called between the steps of a look
 	wanted  atomic.Int64      // when somebody asked for events the last time, in nanoseconds since 1970
 	last    time.Time         // when the last look began
+	filled  int64             // the last page has looked into all gaps below it
 	begun   sync.Once
 	start   time.Time // of the first call
 

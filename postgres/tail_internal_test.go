@@ -265,6 +265,7 @@ func TestNothingIsSkippedBetweenTheStepsOfALook(t *testing.T) {
 			rolled.do("BEGIN")
 			late.do("BEGIN")
 			rolled.draw()
+			<-time.After(2 * askPace) // the next look is a calm one, which looks at a gap again
 			quick.append()
 			var lateAt, quickAt, laterAt int64
 			done := make(chan struct{})

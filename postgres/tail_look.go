@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -141,9 +142,8 @@ func (t *tail) ask(ctx context.Context, l *line) (now server, holders []string, 
 func (t *tail) giveUp(closed int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fillable, _ := t.fills()
-	if n := len(fillable); n == maxFills && fillable[n-1] < closed {
-		t.window.leaveOut(closed) // not all gaps were looked into
+	if t.filled < closed {
+		t.window.leaveOut(t.fence.seen) // not all gaps were looked into since their holders have ended
 	}
 	skipped, first, last := t.fence.giveUp(closed, time.Now())
 	if skipped > 0 {
@@ -153,17 +153,20 @@ func (t *tail) giveUp(closed int64) {
 	t.window.settle(t.fence.settled, t.fence.seen)
 }
 
-// fills returns the gaps to look into.
-func (t *tail) fills() (first, last []int64) {
+// fills returns the gaps to look into, and the position below which these are all.
+func (t *tail) fills() (first, last []int64, all int64) {
+	all = math.MaxInt64
 	for _, g := range t.fence.gaps {
+		if len(first) < maxFills && !g.unread && g.to-g.from < fillSize {
+			first, last = append(first, g.from), append(last, g.to)
+			continue
+		}
+		all = min(all, g.from)
 		if len(first) == maxFills {
 			break
 		}
-		if !g.unread && g.to-g.from < fillSize {
-			first, last = append(first, g.from), append(last, g.to)
-		}
 	}
-	return first, last
+	return first, last, all
 }
 
 // read reads what is beyond the positions that were seen, and in the gaps between them. It tells whether there are gaps that were not
@@ -213,8 +216,9 @@ func (t *tail) readPage(ctx context.Context, l *line) (*page, error) {
 	p := &page{whole: time.Since(time.Unix(0, t.wanted.Load())) < rowsTime}
 	t.mu.Lock()
 	p.after = t.fence.seen
-	first, last := t.fills()
+	first, last, all := t.fills()
 	t.mu.Unlock()
+	t.filled = all
 	query, args := t.pages.positions, []any{p.after}
 	switch {
 	case !p.whole && t.db.serial:
@@ -316,7 +320,7 @@ func (t *tail) take(p *page) (fresh bool) {
 		f.settle(now)
 	}
 	if n := len(f.gaps); n > 0 && f.gaps[n-1].unread {
-		w.leaveOut(f.gaps[n-1].to)
+		w.leaveOut(f.seen)
 	}
 	if !p.whole {
 		w.leaveOut(f.seen)

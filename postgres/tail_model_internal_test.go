@@ -55,7 +55,8 @@ func (w *world) move() {
 // page is what a statement reads, which begins and ends at this moment.
 func (w *world) page(t *tail) *page {
 	p := &page{after: t.fence.seen, whole: w.random.IntN(20) > 0}
-	first, last := t.fills()
+	first, last, all := t.fills()
+	t.filled = all
 	for _, position := range w.committed {
 		filled := slices.ContainsFunc(first, func(f int64) bool {
 			i := slices.Index(first, f)

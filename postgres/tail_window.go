@@ -47,7 +47,7 @@ func (w *window) add(m *es.Message) {
 	w.ahead = append(w.ahead, m)
 }
 
-// leaveOut says that not all events up to a position were added.
+// leaveOut says that not all events up to a position, which is the last that was read, were added.
 func (w *window) leaveOut(upTo int64) {
 	w.ahead, w.aheadBytes, w.overflow, w.unsorted, w.from = nil, 0, false, false, max(w.from, upTo)
 }

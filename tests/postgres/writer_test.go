@@ -81,6 +81,9 @@ func (w writing) run() error {
 		cancel()
 	}()
 	db, err := postgres.Open(context.Background(), postgres.Config{URL: w.URL})
+	for err != nil && lost(err) {
+		db, err = postgres.Open(context.Background(), postgres.Config{URL: w.URL})
+	}
 	if err != nil {
 		return err
 	}
