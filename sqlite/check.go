@@ -233,6 +233,8 @@ func (k *checker) pages() error {
 		switch {
 		case strings.HasPrefix(where, "es_runs_"), strings.HasPrefix(where, "es_blocks_"):
 			remedy = remedyReindex
+		case strings.HasPrefix(where, "es_outbox_order_"):
+			remedy = remedySort
 		case strings.Contains(what, "never used"), strings.Contains(what, " index "):
 			remedy = "run Reindex"
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -62,11 +63,40 @@ func fullFile(t testing.TB) string {
 		}
 	}
 	must(t, db.Close())
+	for countRuns(t, path) < 2 { // not all were built in time, or they were merged into one
+		db := openStore(t, config)
+		for n := 0; runsOf(t, db) < 2; n++ { // it stays open until they are built: what is begun at every closing may never be done
+			appendTo(t, db, "filler-1", n)
+		}
+		must(t, db.Close())
+	}
 	other, err := sqlite.Open(sqlite.Config{Path: path, Namespace: "other"})
 	must(t, err)
 	appendTo(t, other, "order-1", 1)
 	must(t, other.Close())
 	return path
+}
+
+// countRuns counts the runs in the index of a file that is closed.
+func countRuns(t testing.TB, path string) int {
+	t.Helper()
+	c := connect(t, path)
+	n, err := strconv.Atoi(run(t, c, "SELECT count(*) FROM es_runs_1 WHERE root IS NOT NULL"))
+	must(t, err)
+	must(t, c.Close())
+	return n
+}
+
+// runsOf counts the runs in the index of a file that is open.
+func runsOf(t testing.TB, db *sqlite.DB) (n int64) {
+	t.Helper()
+	must(t, db.View(t.Context(), func(v *sqlite.View) error {
+		return v.Query(func(r sqlite.Row) error {
+			n = r.Int64(0)
+			return nil
+		}, "SELECT count(*) FROM es_runs_1 WHERE root IS NOT NULL")
+	}))
+	return n
 }
 
 func head(t testing.TB, db *sqlite.DB) es.Checkpoint {
@@ -100,7 +130,8 @@ func TestASoundFileHasNoProblems(t *testing.T) {
 	if one.Name != "default" || other.Name != "other" || one.Head.Incarnation == other.Head.Incarnation {
 		t.Errorf("the namespaces are %+v and %+v", one, other)
 	}
-	if one.Runs < 2 || one.Indexed < one.Events-30 || one.Head.Position < one.Events || one.Hidden < 2 || one.Streams < 5 ||
+	// What the last who had it open has not indexed in time is indexed when it is opened again.
+	if one.Runs < 2 || one.Indexed < 2*20 || one.Indexed > one.Events || one.Head.Position < one.Events || one.Hidden < 2 || one.Streams < 5 ||
 		one.Outbox < 2 || one.Dead < 1 || one.Documents < 1 || one.Checkpoints < 1 || one.Handled < 1 || one.Snapshots < 1 || one.Leases < 1 {
 		t.Errorf("the report of the first namespace is %+v", one)
 	}
@@ -185,7 +216,7 @@ var damages = []struct{ statement, where, what string }{
 	{"UPDATE es_edits_1 SET stream = 'aaa-1' WHERE stream = 'hidden-1'", "edits", `stream "aaa-1" is hidden up to version 2, and has no events`},
 	{"UPDATE es_edits_1 SET stream = 'zzz-1' WHERE stream = 'hidden-1'", "edits", `stream "zzz-1" is hidden up to version 2, and has no events`},
 
-	{"UPDATE es_events_1 SET id = zeroblob(15) || x'01' WHERE stream = 'plain-1' AND version = 2", "index", "is not found by its ID"},
+	{"UPDATE es_events_1 SET id = x'00000000000000000000000000000001' WHERE stream = 'plain-1' AND version = 2", "index", "is not found by its ID"},
 	{"UPDATE es_events_1 SET stream = 'moved-1', version = 1 WHERE stream = 'plain-1' AND version = 2", "index", "by its stream and version"},
 	{"UPDATE es_events_1 SET name = 'Other' WHERE stream = 'plain-1' AND version = 2", "index", "is not found by its category, name or tags"},
 	{`UPDATE es_events_1 SET tags = '["new"]' WHERE stream = 'plain-1' AND version = 2`, "index", "is not found by its category, name or tags"},
@@ -206,7 +237,12 @@ var damages = []struct{ statement, where, what string }{
 	{"UPDATE es_outbox_state_1 SET retrying = retrying + 1", "outbox", "failed before by its counter"},
 	{"UPDATE es_outbox_state_1 SET dead = dead + 1", "outbox", "dead letters by its counter"},
 	{"UPDATE es_outbox_state_1 SET parked = parked + 1", "outbox", "wait for a dead letter by its counter"},
-	{"UPDATE es_outbox_state_1 SET place = 1", "outbox", "the last place that was given is 1"},
+	{"UPDATE es_outbox_state_1 SET entry = 1, sorted = 1", "outbox", "the last number that was given is 1"},
+	{"UPDATE es_outbox_state_1 SET sorted = entry + 1", "outbox", "entries are sorted in up to"},
+	{"UPDATE es_outbox_streams_1 SET ready = NULL WHERE stream = 'mail-2'", "outbox", `stream "mail-2" has entries to give`},
+	{"UPDATE es_outbox_tries_1 SET attempt = 0", "outbox", "cannot be so"},
+	{"DELETE FROM es_outbox_order_1 WHERE stream = 'mail-1'", "outbox", "is not sorted in"},
+	{"UPDATE es_outbox_order_1 SET entry = 5000", "outbox", "that is not there"},
 	{"UPDATE es_outbox_state_1 SET token = 0", "outbox", "the last token that was given is 0"},
 	{"DELETE FROM es_outbox_streams_1 WHERE stream = 'mail-1'", "outbox", `stream "mail-1" has entries that nobody is given`},
 	{"INSERT INTO es_outbox_tries_1 VALUES (5000, 2, 0, 0, 0)", "outbox", "entry 5000 was tried, and is not there"},
@@ -229,7 +265,7 @@ var damages = []struct{ statement, where, what string }{
 	{"DELETE FROM es_spaces WHERE space = 2", "schema", "is none of the toolkit's"},
 	{"DROP TABLE es_leases_1", "schema", `table es_leases_1 is ""`},
 	{"DROP INDEX es_outbox_1_id", "schema", `index es_outbox_1_id is ""`},
-	{"ALTER TABLE es_events_1 ADD COLUMN mine", "schema", "table es_events_1 is"},
+	{"ALTER TABLE es_events_1 ADD COLUMN mine TEXT", "schema", "table es_events_1 is"},
 }
 
 func TestEachDamageIsFound(t *testing.T) {

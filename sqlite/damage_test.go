@@ -1,10 +1,13 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,34 +70,25 @@ func isDamage(err error) bool {
 
 func TestADamagedPageIsFoundAndEndsNobody(t *testing.T) {
 	t.Parallel()
-	path := fullFile(t)
-	whole, inside := readFile(t, path), structure(t, path)
+	f := newDamagedFile(t)
 	r := rand.New(rand.NewPCG(1, 2))
-	for page := range len(whole) / pageBytes {
+	for page := range f.pages() {
 		for n, how := range []string{"zeros", "noise", "another page"} {
-			damaged := slices.Clone(whole)
-			at := damaged[page*pageBytes:][:pageBytes]
+			content := make([]byte, pageBytes)
 			switch how {
 			case "zeros":
-				clear(at)
 			case "noise":
-				for i := range at {
-					at[i] = byte(r.Uint32())
+				for i := range content {
+					content[i] = byte(r.Uint32())
 				}
 			default:
-				copy(at, whole[(page+7)*pageBytes%len(whole):])
+				content = f.page((page + 7) % f.pages())
 			}
-			if at[0] == whole[page*pageBytes] && at[3] == 0 && at[4] == 0 { // a table without anything in it is no damage by itself
+			disk := f.with(t, page, content)
+			if disk == nil {
 				continue
 			}
-			disk := putOnDisk(t, damaged)
-			report, err := sqlite.Check(t.Context(), onDisk(disk))
-			switch {
-			case err != nil && !isDamage(err):
-				t.Errorf("page %d has become %s: check: %v", page+1, how, err)
-			case err == nil && report.OK() && inside[page+1]:
-				t.Errorf("page %d has become %s, and nothing was found", page+1, how)
-			}
+			f.wantFound(t, disk, page, how)
 			if page%3 == n { // it takes a while
 				for _, err := range useAll(t, disk) {
 					if err != nil && !isDamage(err) && !tolerable(err) {
@@ -107,16 +101,114 @@ func TestADamagedPageIsFoundAndEndsNobody(t *testing.T) {
 	}
 }
 
-// structure is the pages of the first namespace of a file, but for those with the rest of a payload. The other one is nearly empty, so that
-// its tables may pass for each other.
-func structure(t *testing.T, path string) map[int]bool {
+var allPairs = flag.Bool("damage.pairs", false, "put each page of a file in the place of each other one; takes some minutes")
+
+// A disk may write a page to the place of another one. Each of them is sound by itself then.
+func TestAPageInThePlaceOfAnotherIsFound(t *testing.T) {
+	t.Parallel()
+	f := newDamagedFile(t)
+	exchange := func(page, other int) {
+		disk := f.with(t, page, f.page(other))
+		if disk == nil {
+			return
+		}
+		f.wantFound(t, disk, page, fmt.Sprintf("page %d (%s)", other+1, f.names[other+1]))
+		must(t, disk.Close())
+	}
+	if *allPairs {
+		for page := range f.pages() {
+			for other := range f.pages() {
+				exchange(page, other)
+			}
+		}
+		return
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 100 {
+		exchange(r.IntN(f.pages()), r.IntN(f.pages()))
+	}
+	// The tables of one page are those that nothing else tells about.
+	alone := f.onePage()
+	for range 100 {
+		exchange(alone[r.IntN(len(alone))], alone[r.IntN(len(alone))])
+	}
+}
+
+// damagedFile is a file, of which a page is about to be damaged.
+type damagedFile struct {
+	whole []byte
+	names map[int]string // whose page it is, but for those with the rest of a payload; they are counted from 1
+}
+
+func newDamagedFile(t *testing.T) *damagedFile {
+	t.Helper()
+	path := fullFile(t)
+	return &damagedFile{whole: readFile(t, path), names: structure(t, path)}
+}
+
+// pages is how many pages there are.
+func (f *damagedFile) pages() int { return len(f.whole) / pageBytes }
+
+// page is one of them, the first is 0.
+func (f *damagedFile) page(n int) []byte { return f.whole[n*pageBytes:][:pageBytes] }
+
+// onePage returns the pages that are a table or an index by themselves.
+func (f *damagedFile) onePage() (alone []int) {
+	of := map[string][]int{}
+	for page, name := range f.names {
+		of[name] = append(of[name], page-1)
+	}
+	for _, pages := range of {
+		if len(pages) == 1 {
+			alone = append(alone, pages[0])
+		}
+	}
+	slices.Sort(alone)
+	return alone
+}
+
+// with returns a disk that has the file with another content of a page, nil when that is no damage: it is what was there, or a table
+// without anything in it, which is none by itself.
+func (f *damagedFile) with(t *testing.T, page int, content []byte) *powerloss.Disk {
+	t.Helper()
+	before := f.page(page)
+	empty := content[0] == before[0] && content[3] == 0 && content[4] == 0
+	if empty || bytes.Equal(before, content) {
+		return nil
+	}
+	damaged := slices.Clone(f.whole)
+	copy(damaged[page*pageBytes:], content)
+	return putOnDisk(t, damaged)
+}
+
+// fullNames are the tables and indexes of the file and of its first namespace.
+var fullNames = regexp.MustCompile(`es_([a-z_]+_1|spaces)(_|$)`)
+
+// wantFound fails the test unless Check finds that a page has become something else. The second namespace is nearly empty, and its tables
+// may pass for those of the first one.
+func (f *damagedFile) wantFound(t *testing.T, disk *powerloss.Disk, page int, how string) {
+	t.Helper()
+	report, err := sqlite.Check(t.Context(), onDisk(disk))
+	name := f.names[page+1]
+	switch {
+	case err != nil && !isDamage(err):
+		t.Errorf("page %d (%s) has become %s: check: %v", page+1, name, how, err)
+	case err == nil && report.OK() && fullNames.MatchString(name):
+		t.Errorf("page %d (%s) has become %s, and nothing was found", page+1, name, how)
+	}
+}
+
+// structure tells whose pages those of a file are, but for those with the rest of a payload.
+func structure(t *testing.T, path string) map[int]string {
 	t.Helper()
 	c := connect(t, path)
-	pages := map[int]bool{}
-	for page := range strings.FieldsSeq(run(t, c, "SELECT group_concat(pageno, ' ') FROM dbstat WHERE pagetype <> 'overflow' AND name GLOB 'es_*_1*'")) {
-		n, err := strconv.Atoi(page)
+	pages := map[int]string{}
+	list := run(t, c, "SELECT group_concat(pageno || '=' || name, ' ') FROM dbstat WHERE pagetype <> 'overflow' AND name GLOB '*es_*'")
+	for page := range strings.FieldsSeq(list) {
+		number, name, _ := strings.Cut(page, "=")
+		n, err := strconv.Atoi(number)
 		must(t, err)
-		pages[n] = true
+		pages[n] = name
 	}
 	must(t, c.Close())
 	return pages

@@ -93,9 +93,9 @@ func Fork(ctx context.Context, c Config) error {
 }
 
 // Reindex makes everything in a file anew that follows from the rest: the index of the events, from the events; SQLite's own indexes of
-// the toolkit's tables; counters of the outbox. It is the remedy for what [Check] finds wrong with them, and what it needs of the rest must
-// be sound. When pages of the index of events are damaged, or were lost, the file is written anew as a whole; it needs room for as much
-// again then, and tables of the program that have no INTEGER PRIMARY KEY may have other rowids afterwards.
+// the toolkit's tables; the order and the counters of the outbox. It is the remedy for what [Check] finds wrong with them, and what it
+// needs of the rest must be sound. When pages of what it makes anew are damaged, or were lost, the file is written anew as a whole; it
+// needs room for as much again then, and tables of the program that have no INTEGER PRIMARY KEY may have other rowids afterwards.
 //
 // Of the configuration only Path, BusyTimeout and IndexCache matter. Nobody may have the file open: otherwise the error is [ErrBusy].
 // When it fails, or the process dies, the events are as they were, the file can be opened, and Reindex can be run again. It took 2.1

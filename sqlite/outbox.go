@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -13,6 +14,8 @@ import (
 
 // Outbox is the outbox of a namespace, for all the processes that have the file open. It is an [es.Outbox] and an [es.Forwarder].
 //
+// Entries that were enqueued are found by their streams once a claim has sorted them in, which a claim begins with.
+//
 // Each stream is a lease partition of its own. What a claim hands out of a stream is with that claim until all of it is answered or the
 // lease has ended, and only then does the next claim, whoever makes it, get entries of the stream. Attempt rises with every Fail and
 // when the lease of a claim ends: the message may be what its owner died of. The clock of the machine decides when a lease has ended.
@@ -22,6 +25,8 @@ import (
 type Outbox struct {
 	db       *DB
 	sql      outboxSQL
+	insert   *lite.Stmt // sql.add, prepared, of whoever holds the writer's connection; nil before the first time
+	plans    sync.Pool  // of *enqueuePlan
 	failures atomic.Int64
 }
 
@@ -32,14 +37,15 @@ var (
 
 // outboxSQL are the statements of the outbox.
 type outboxSQL struct {
-	add, addStream, there, stored, count       string // enqueueing
-	ready, isReady, nextReady, token, takeBack string // claiming
-	handOut                                    string
-	held, remove, forget, giveBack, tryAgain   string // answering
-	first, setStream, dropStream               string // streams
-	bury, find, revive, exhume, parked, stream string // dead letters
-	deadPage, lastDeath                        string
-	stats                                      string
+	add, isDead, there, stored                   string // enqueueing
+	sort, sortStreams                            string // claiming
+	ready, isReady, nextReady, takeBack, handOut string
+	held, remove, removeOrder, forget, giveBack  string // answering
+	tryAgain                                     string
+	first, addStream, setStream, dropStream      string // streams
+	bury, find, revive, addOrder, exhume, parked string // dead letters
+	stream, deadPage, lastDeath                  string
+	state, setState, stats                       string // numbers
 }
 
 func newOutbox(db *DB) *Outbox {
@@ -47,40 +53,46 @@ func newOutbox(db *DB) *Outbox {
 	// and behind = in a join or in the search for a partial index.
 	const (
 		stream  = "s.stream, s.ready, s.token, s.lease, s.until, s.last, s.open, s.parked"
-		withTry = " FROM es_outbox_$ e LEFT JOIN es_outbox_tries_$ t ON t.entry = e.entry "
+		arrived = " FROM es_outbox_$ WHERE entry > ? AND entry <= ? ON CONFLICT DO NOTHING"
+		withTry = " LEFT JOIN es_outbox_tries_$ t ON t.entry = e.entry "
+		inOrder = " FROM es_outbox_order_$ e" + withTry
 	)
 	return &Outbox{db: db, sql: outboxSQL{
-		// How many places behind the last one, the time, and the message. There is no place for the ID of a dead letter, and without
-		// one, or with an ID that waits already, nothing is written.
-		add: db.sql("INSERT OR IGNORE INTO es_outbox_$ (place, enqueued, " + messageColumns + ") VALUES ((SELECT place + ?" +
-			" FROM es_outbox_state_$ WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM es_outbox_dead_$ WHERE id = ?3)), ?2, ?3, " +
-			messagePlaces[len("?, "):] + ")"),
-		// A stream that has entries is as it was: the new one is its last. One that has none waits for a dead letter before the new one.
-		addStream: db.sql("INSERT INTO es_outbox_streams_$ VALUES (?, ?, 0, 0, 0, 0, 0, 0) ON CONFLICT (stream) DO NOTHING"),
-		there:     db.sql("SELECT 1 FROM es_outbox_$ WHERE id = ?1 UNION ALL SELECT 1 FROM es_outbox_dead_$ WHERE id = ?1"),
+		// The number, the time, and the message. When its ID waits already, nothing is written.
+		add: db.sql("INSERT INTO es_outbox_$ (entry, place, enqueued, " + messageColumns + ") VALUES (?1, ?1, ?2, " + messagePlaces +
+			") ON CONFLICT (id) DO NOTHING"),
+		isDead: db.sql("SELECT 1 FROM es_outbox_dead_$ WHERE id = ?"),
+		there:  db.sql("SELECT 1 FROM es_outbox_$ WHERE id = ?1 UNION ALL SELECT 1 FROM es_outbox_dead_$ WHERE id = ?1"),
 		stored: db.sql("SELECT " + messageColumns + " FROM es_outbox_$ WHERE id = ?1" +
 			" UNION ALL SELECT " + messageColumns + " FROM es_outbox_dead_$ WHERE id = ?1"),
-		count: db.sql("UPDATE es_outbox_state_$ SET place = place + ?, depth = depth + ?, retrying = retrying + ?, dead = dead + ?, " +
-			"parked = parked + ? WHERE one = 1"),
 
-		ready:     db.sql("SELECT " + stream + " FROM es_outbox_streams_$ s WHERE s.ready <= ? ORDER BY s.ready LIMIT +?"),
-		isReady:   db.sql("SELECT 1 FROM es_outbox_streams_$ WHERE ready <= ? LIMIT 1"),
-		nextReady: db.sql("SELECT min(ready) FROM es_outbox_streams_$ WHERE ready IS NOT NULL"),
-		token:     db.sql("UPDATE es_outbox_state_$ SET token = token + 1 WHERE one = 1 RETURNING token"),
-		takeBack: db.sql("INSERT INTO es_outbox_tries_$ SELECT e.entry, 2, 0, 0, 0" + withTry +
+		// What was replayed is there.
+		sort: db.sql("INSERT INTO es_outbox_order_$ SELECT stream, place, entry" + arrived),
+		// A stream that has entries is as it was: the new ones are its last. One that has none waits for a dead letter before the new ones.
+		sortStreams: db.sql("INSERT INTO es_outbox_streams_$ SELECT stream, enqueued, 0, 0, 0, 0, 0, 0" + arrived),
+		ready:       db.sql("SELECT " + stream + " FROM es_outbox_streams_$ s WHERE s.ready <= ? ORDER BY s.ready LIMIT +?"),
+		isReady: db.sql("SELECT 1 FROM es_outbox_state_$ WHERE one = 1 AND (entry > sorted OR " +
+			"EXISTS (SELECT 1 FROM es_outbox_streams_$ WHERE ready <= ?))"),
+		nextReady: db.sql("SELECT CASE WHEN entry > sorted THEN 1 ELSE " +
+			"(SELECT min(ready) FROM es_outbox_streams_$ WHERE ready IS NOT NULL) END FROM es_outbox_state_$ WHERE one = 1"),
+		takeBack: db.sql("INSERT INTO es_outbox_tries_$ SELECT e.entry, 2, 0, 0, 0" + inOrder +
 			"WHERE e.stream = +? AND e.place <= ? AND coalesce(t.back, 0) <> ? ON CONFLICT (entry) DO UPDATE SET attempt = attempt + 1"),
-		handOut: db.sql("SELECT place, coalesce(due, 0), enqueued, coalesce(attempt, 1), " + messageColumns + withTry +
-			"WHERE stream = +? AND place > ? AND place < ? ORDER BY place LIMIT +?"),
+		handOut: db.sql("SELECT e.place, coalesce(due, 0), m.enqueued, coalesce(attempt, 1), " +
+			"id, m." + messageColumns[len("id, "):] + inOrder + "CROSS JOIN es_outbox_$ m ON m.entry = e.entry " +
+			"WHERE e.stream = +? AND e.place > ? AND e.place < ? ORDER BY e.place LIMIT +?"),
 
-		held: db.sql("SELECT e.entry, e.place, coalesce(t.attempt, 0), coalesce(t.failed, 0), coalesce(t.back, 0), " + stream + withTry +
-			"JOIN es_outbox_streams_$ s ON s.stream = e.stream WHERE e.id = +?"),
-		remove:   db.sql("DELETE FROM es_outbox_$ WHERE entry = ?"),
+		held: db.sql("SELECT e.entry, e.place, coalesce(t.attempt, 0), coalesce(t.failed, 0), coalesce(t.back, 0), " + stream +
+			" FROM es_outbox_$ e" + withTry + "JOIN es_outbox_streams_$ s ON s.stream = e.stream WHERE e.id = +?"),
+		remove: db.sql("DELETE FROM es_outbox_$ WHERE entry = ?"),
+		removeOrder: db.sql("DELETE FROM es_outbox_order_$ WHERE stream = ? AND place >= ? AND place <= ? AND " +
+			"NOT EXISTS (SELECT 1 FROM es_outbox_$ e WHERE e.entry = es_outbox_order_$.entry)"),
 		forget:   db.sql("DELETE FROM es_outbox_tries_$ WHERE entry = ?"),
 		giveBack: db.sql("INSERT INTO es_outbox_tries_$ VALUES (?, 1, 0, 0, ?) ON CONFLICT (entry) DO UPDATE SET back = excluded.back"),
 		tryAgain: db.sql("INSERT INTO es_outbox_tries_$ VALUES (?, 2, ?, 1, ?) ON CONFLICT (entry) DO UPDATE SET " +
 			"attempt = attempt + 1, due = excluded.due, failed = 1, back = excluded.back"),
 
-		first: db.sql("SELECT place, coalesce(due, 0)" + withTry + "WHERE stream = +? ORDER BY place LIMIT 1"),
+		first:     db.sql("SELECT place, coalesce(due, 0)" + inOrder + "WHERE stream = +? ORDER BY place LIMIT 1"),
+		addStream: db.sql("INSERT INTO es_outbox_streams_$ VALUES (?, NULL, 0, 0, 0, 0, 0, 0)"),
 		setStream: db.sql("UPDATE es_outbox_streams_$ SET ready = ?, token = ?, lease = ?, until = ?, last = ?, open = ?, parked = ? " +
 			"WHERE stream = ?"),
 		dropStream: db.sql("DELETE FROM es_outbox_streams_$ WHERE stream = ?"),
@@ -89,14 +101,18 @@ func newOutbox(db *DB) *Outbox {
 			") SELECT place, enqueued, ?, ?, ?, ?, " + messageColumns + " FROM es_outbox_$ WHERE entry = ?"),
 		find:   db.sql("SELECT death, place, parked, stream FROM es_outbox_dead_$ WHERE id = ?"),
 		stream: db.sql("SELECT " + stream + " FROM es_outbox_streams_$ s WHERE s.stream = ?"),
-		revive: db.sql("INSERT INTO es_outbox_$ (place, enqueued, " + messageColumns + ") SELECT place, ?, " + messageColumns +
+		revive: db.sql("INSERT INTO es_outbox_$ (entry, place, enqueued, " + messageColumns + ") SELECT ?, place, ?, " + messageColumns +
 			" FROM es_outbox_dead_$ WHERE death = ?"),
+		addOrder:  db.sql("INSERT INTO es_outbox_order_$ VALUES (?, ?, ?)"),
 		exhume:    db.sql("DELETE FROM es_outbox_dead_$ WHERE death = ?"),
 		parked:    db.sql("SELECT min(place) FROM es_outbox_dead_$ WHERE stream = +? AND parked = 1"),
 		lastDeath: db.sql("SELECT max(death) FROM es_outbox_dead_$"),
 		deadPage: db.sql("SELECT death, enqueued, died, attempts, error, parked, " + messageColumns +
 			" FROM es_outbox_dead_$ WHERE death > ? AND death <= ? ORDER BY death LIMIT +?"),
 
+		state: db.sql("SELECT entry, sorted, token, depth, retrying, dead, parked FROM es_outbox_state_$ WHERE one = 1"),
+		setState: db.sql("UPDATE es_outbox_state_$ SET entry = ?, sorted = ?, token = ?, depth = ?, retrying = ?, dead = ?, parked = ? " +
+			"WHERE one = 1"),
 		stats: db.sql("SELECT depth, retrying, dead, parked, " +
 			"(SELECT enqueued FROM es_outbox_$ WHERE entry = (SELECT min(entry) FROM es_outbox_$)) FROM es_outbox_state_$ WHERE one = 1"),
 	}}
@@ -112,11 +128,9 @@ func (o *Outbox) Enqueue(ctx context.Context, msgs ...*es.Message) error {
 	if err := o.validate(msgs); err != nil || len(msgs) == 0 {
 		return err
 	}
-	texts, size := encodeAll(msgs), 0
-	for _, m := range msgs {
-		size += len(m.Data) + eventOverhead
-	}
-	return o.db.write(ctx, &op{size: size, run: func(tx *txn) error { return o.enqueue(tx, msgs, texts) }})
+	p := o.plan(msgs)
+	defer p.release()
+	return o.db.write(ctx, &p.op)
 }
 
 // enqueueIn is Enqueue in a transaction. With an error of a role nothing was written.
@@ -124,16 +138,43 @@ func (o *Outbox) enqueueIn(tx *txn, msgs []*es.Message) error {
 	if err := o.validate(msgs); err != nil {
 		return err
 	}
-	return o.enqueue(tx, msgs, encodeAll(msgs))
+	p := o.plan(msgs)
+	defer p.release()
+	return p.run(tx)
 }
 
-func encodeAll(msgs []*es.Message) []encoded {
-	texts := make([]encoded, len(msgs))
-	for i, m := range msgs {
-		texts[i] = encode(m)
-	}
-	return texts
+// enqueuePlan is messages on their way to the writer: all that can be done before it has its turn is done.
+type enqueuePlan struct {
+	op     op
+	runs   func(tx *txn) error // run
+	outbox *Outbox
+	msgs   []*es.Message
+	texts  []encoded // of the messages
 }
+
+// plan prepares messages, which are valid. The plan must be released.
+func (o *Outbox) plan(msgs []*es.Message) *enqueuePlan {
+	p, _ := o.plans.Get().(*enqueuePlan)
+	if p == nil {
+		p = &enqueuePlan{outbox: o}
+		p.runs = p.run
+	}
+	p.op = op{run: p.runs, done: p.op.done}
+	p.msgs, p.texts = msgs, p.texts[:0]
+	for _, m := range msgs {
+		p.texts = append(p.texts, encode(m))
+		p.op.size += len(m.Data) + eventOverhead
+	}
+	return p
+}
+
+func (p *enqueuePlan) release() {
+	clear(p.texts)
+	p.msgs, p.op = nil, op{done: p.op.done}
+	p.outbox.plans.Put(p)
+}
+
+func (p *enqueuePlan) run(tx *txn) error { return p.outbox.enqueue(tx, p.msgs, p.texts) }
 
 func (o *Outbox) validate(msgs []*es.Message) error {
 	for _, m := range msgs {
@@ -151,33 +192,24 @@ func (o *Outbox) enqueue(tx *txn, msgs []*es.Message, texts []encoded) error {
 			return err
 		}
 	}
-	var added outboxCounts
-	stream := "" // the one that was seen to last
+	state, err := o.state(tx)
+	if err != nil {
+		return err
+	}
+	before := state.arrived()
 	for i, m := range msgs {
-		fresh, err := o.add(tx, m, texts[i], added.depth+1)
+		fresh, err := o.add(tx, state, m, texts[i])
 		if err == nil && !fresh && len(msgs) == 1 {
 			err = o.compare(tx, m)
 		}
 		if err != nil {
 			return err
 		}
-		if !fresh {
-			continue
-		}
-		added.place++
-		added.depth++
-		if m.Stream == stream {
-			continue
-		}
-		stream = m.Stream
-		if err := tx.write(o.sql.addStream, stream, tx.now); err != nil {
-			return err
-		}
-		if tx.Changes() > 0 {
-			tx.tells |= outboxChanged
-		}
 	}
-	return o.count(tx, added)
+	if !before && state.arrived() { // otherwise those who wait have been told
+		tx.tells |= outboxChanged
+	}
+	return nil
 }
 
 // check returns an error unless those of the messages whose ID is there already, or is that of one before it, say the same as that.
@@ -202,19 +234,31 @@ func (o *Outbox) check(tx *txn, msgs []*es.Message) error {
 	return nil
 }
 
-// add writes a new entry, so many places behind the last one, and tells whether it did: it does not when the ID is there already.
-func (o *Outbox) add(tx *txn, m *es.Message, texts encoded, behind int64) (bool, error) {
-	stmt, err := tx.prepare(o.sql.add)
-	if err != nil {
-		return false, err
+// add writes a new entry, and tells whether it did: it does not when the ID is there already.
+func (o *Outbox) add(tx *txn, state *outboxState, m *es.Message, texts encoded) (bool, error) {
+	if state.dead > 0 {
+		dead, err := tx.number(o.sql.isDead, m.ID[:])
+		if err != nil || dead != 0 {
+			return false, err
+		}
 	}
-	stmt.BindInt64(1, behind)
+	if o.insert == nil {
+		stmt, err := tx.prepare(o.sql.add)
+		if err != nil {
+			return false, err
+		}
+		o.insert = stmt
+	}
+	stmt := o.insert
+	stmt.BindInt64(1, state.entry+1)
 	stmt.BindInt64(2, tx.now)
 	bindMessage(stmt, 3, m, texts)
 	if err := each(stmt, nil); err != nil || tx.Changes() == 0 {
 		return false, err
 	}
 	tx.writes++
+	state.entry++
+	state.depth++
 	return true, nil
 }
 
@@ -235,17 +279,6 @@ func (o *Outbox) compare(tx *txn, m *es.Message) error {
 
 func otherContent(id uuid.UUID, stream string) error {
 	return &es.DuplicateError{ID: id, Stream: stream, Reason: "in the outbox, with other content"}
-}
-
-// outboxCounts is how much there is of what, or how much that changes.
-type outboxCounts struct{ place, depth, retrying, dead, parked int64 }
-
-// count writes down a change of what there is.
-func (o *Outbox) count(tx *txn, c outboxCounts) error {
-	if c == (outboxCounts{}) {
-		return nil
-	}
-	return tx.write(o.sql.count, c.place, c.depth, c.retrying, c.dead, c.parked)
 }
 
 // Stats tells what is in the outbox, without counting it. Failures are those of this handle, since it was opened.

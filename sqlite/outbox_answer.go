@@ -71,7 +71,10 @@ func (o *Outbox) eachHeld(ctx context.Context, entries []es.Entry, how durabilit
 	var errs []error // made when there is one
 	err := o.db.write(ctx, &op{relaxed: how == unsynced, run: func(tx *txn) error {
 		errs = nil
-		e := o.edit(tx)
+		e, err := o.edit(tx)
+		if err != nil {
+			return err
+		}
 		for i := range entries {
 			h, err := e.held(entries[i])
 			if err == nil {
@@ -86,7 +89,7 @@ func (o *Outbox) eachHeld(ctx context.Context, entries []es.Entry, how durabilit
 				return err
 			}
 		}
-		return e.end()
+		return e.put()
 	}})
 	if err != nil {
 		return err
@@ -131,7 +134,10 @@ func (o *Outbox) forward(ctx context.Context, entries []es.Entry, outcomes []es.
 		}
 	}
 	return o.db.write(ctx, &op{size: size, run: func(tx *txn) error {
-		e := o.edit(tx)
+		e, err := o.edit(tx)
+		if err != nil {
+			return err
+		}
 		var failed map[string]bool // streams whose later entries must not overtake one that failed
 		for i, entry := range entries {
 			outcomes[i] = es.Outcome{}
@@ -152,7 +158,7 @@ func (o *Outbox) forward(ctx context.Context, entries []es.Entry, outcomes []es.
 			}
 			failed[entry.Stream] = true
 		}
-		return e.end()
+		return e.put()
 	}})
 }
 

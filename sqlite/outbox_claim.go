@@ -15,7 +15,8 @@ import (
 // Claim fills dst with entries that can be worked on now. Who finds nothing does not wait for those who write to the file.
 //
 // Streams take turns: the one that has waited longest for its turn comes first, and each has an equal share of dst. What some do not
-// need goes to the others, so that one long stream alone fills dst.
+// need goes to the others, so that one long stream alone fills dst. Of what was enqueued since the last claim the first 1,024 entries take
+// part, or as many as dst has room for; the others do in the next claims.
 func (o *Outbox) Claim(ctx context.Context, dst []es.Entry, opts es.ClaimOptions) (int, error) {
 	if err := o.db.handle.begin(ctx); err != nil {
 		return 0, err
@@ -37,12 +38,14 @@ func (o *Outbox) Claim(ctx context.Context, dst []es.Entry, opts es.ClaimOptions
 		return 0, err
 	}
 	var claimed []es.Entry
-	err = o.db.write(ctx, &op{relaxed: true, run: func(tx *txn) error {
-		claimed, err = o.claim(tx, len(dst), lease)
-		return err
-	}})
-	if err != nil {
-		return 0, err
+	for more := true; more && len(claimed) == 0; {
+		err = o.db.write(ctx, &op{relaxed: true, run: func(tx *txn) error {
+			claimed, more, err = o.claim(tx, len(dst), lease)
+			return err
+		}})
+		if err != nil {
+			return 0, err
+		}
 	}
 	return copy(dst, claimed), nil
 }
@@ -51,7 +54,6 @@ func (o *Outbox) Claim(ctx context.Context, dst []es.Entry, opts es.ClaimOptions
 type outboxClaim struct {
 	outboxEdit
 
-	token    int64
 	until    time.Time
 	streams  []claimedStream
 	receiver *claimedStream // whose entries are being handed out
@@ -68,24 +70,36 @@ type claimedStream struct {
 // span is from one index up to, and without, another.
 type span struct{ from, to int }
 
-// claim makes a claim for so many entries at the most.
-func (o *Outbox) claim(tx *txn, most int, lease time.Duration) ([]es.Entry, error) {
-	c := outboxClaim{outboxEdit: outboxEdit{Outbox: o, tx: tx}}
-	err := tx.query(func(stmt *lite.Stmt) error {
-		c.streams = append(c.streams, claimedStream{outboxStream: readOutboxStream(stmt, 0)})
-		return nil
-	}, o.sql.ready, tx.now, most)
-	if err != nil || len(c.streams) == 0 {
-		return nil, err
+// claim makes a claim for so many entries at the most. Without any, it tells whether more have arrived, which the next claim sorts in: so
+// a transaction is short, however much has arrived that cannot be worked on.
+func (o *Outbox) claim(tx *txn, most int, lease time.Duration) (entries []es.Entry, more bool, err error) {
+	edit, err := o.edit(tx)
+	if err != nil {
+		return nil, false, err
 	}
+	c := outboxClaim{outboxEdit: *edit}
+	if err := c.find(most); err != nil {
+		return nil, false, err
+	}
+	if len(c.streams) == 0 {
+		return nil, c.numbers.arrived(), nil
+	}
+	if err := c.shareOut(most, lease); err != nil {
+		return nil, false, err
+	}
+	return c.entries, false, nil
+}
+
+// shareOut hands out entries of the streams, so many at the most.
+func (c *outboxClaim) shareOut(most int, lease time.Duration) (err error) {
 	if err := c.begin(lease); err != nil {
-		return nil, err
+		return err
 	}
 	share := most / len(c.streams)
 	for i := range c.streams {
 		s := &c.streams[i]
 		if s.share, err = c.handOut(s, share); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	grouped := true
@@ -95,7 +109,7 @@ func (o *Outbox) claim(tx *txn, most int, lease time.Duration) ([]es.Entry, erro
 			continue
 		}
 		if s.rest, err = c.handOut(s, left); err != nil {
-			return nil, err
+			return err
 		}
 		grouped = grouped && s.rest.from == s.rest.to
 	}
@@ -105,19 +119,49 @@ func (o *Outbox) claim(tx *txn, most int, lease time.Duration) ([]es.Entry, erro
 	for i := range c.streams {
 		c.stream, c.changed = c.streams[i].outboxStream, true
 		if err := c.put(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return c.entries, nil
+	return nil
+}
+
+// find finds up to so many streams that can be claimed from.
+func (c *outboxClaim) find(most int) error {
+	if err := c.sortIn(max(int64(most), sortedAtOnce)); err != nil {
+		return err
+	}
+	return c.tx.query(func(stmt *lite.Stmt) error {
+		c.streams = append(c.streams, claimedStream{outboxStream: readOutboxStream(stmt, 0)})
+		return nil
+	}, c.sql.ready, c.tx.now, most)
+}
+
+// sortedAtOnce is how many entries a transaction sorts in, unless a claim has room for more. While more have arrived, those streams take
+// turns that have entries among the first. It bounds how long others wait for a claim after many have been enqueued.
+const sortedAtOnce = 1024
+
+// sortIn sorts the first of the entries that have arrived in by their streams, up to so many.
+func (c *outboxClaim) sortIn(most int64) error {
+	n := c.numbers
+	if !n.arrived() {
+		return nil
+	}
+	upTo := min(n.entry, n.sorted+most)
+	if err := c.tx.write(c.sql.sort, n.sorted, upTo); err != nil {
+		return err
+	}
+	if err := c.tx.write(c.sql.sortStreams, n.sorted, upTo); err != nil {
+		return err
+	}
+	n.sorted = upTo
+	return nil
 }
 
 // begin has the claim take over the streams. The lease of a claim that had entries in hand has ended. That counts as an attempt, which
 // need not survive a loss of power: the next one is counted again.
-func (c *outboxClaim) begin(lease time.Duration) (err error) {
-	c.tx.writes++
-	if c.token, err = c.tx.number(c.sql.token); err != nil {
-		return err
-	}
+func (c *outboxClaim) begin(lease time.Duration) error {
+	c.numbers.token++
+	token := c.numbers.token
 	until := leaseEnd(c.tx.now, lease)
 	c.until = timeAt(until)
 	for i := range c.streams {
@@ -127,7 +171,7 @@ func (c *outboxClaim) begin(lease time.Duration) (err error) {
 				return err
 			}
 		}
-		s.token, s.lease, s.until, s.last, s.open = c.token, max(1, lease.Microseconds()), until, 0, 0
+		s.token, s.lease, s.until, s.last, s.open = token, max(1, lease.Microseconds()), until, 0, 0
 	}
 	return nil
 }
@@ -165,7 +209,7 @@ func (c *outboxClaim) receive(stmt *lite.Stmt) error {
 	c.receiver.open++
 	c.entries = append(c.entries, es.Entry{
 		Message: m, Enqueued: timeAt(stmt.ColumnInt64(2)), Attempt: stmt.ColumnInt(3), Deadline: c.until,
-		Token: uint64(c.token), //nolint:gosec // a token is above 0
+		Token: uint64(c.numbers.token), //nolint:gosec // a token is above 0
 	})
 	return nil
 }

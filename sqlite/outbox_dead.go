@@ -19,11 +19,11 @@ func (e *outboxEdit) bury(h heldEntry, f es.Failure) error {
 	if err := e.tx.write(e.sql.bury, e.tx.now, max(1, h.tried), f.Err.Error(), f.Park, h.entry); err != nil {
 		return err
 	}
-	e.counts.dead++
+	e.numbers.dead++
 	switch s := &e.stream; {
 	case !f.Park:
 	case s.parked == 0:
-		e.counts.parked++
+		e.numbers.parked++
 		s.parked = h.place
 	default:
 		s.parked = min(s.parked, h.place)
@@ -148,7 +148,10 @@ func (o *Outbox) raise(ctx context.Context, ids []uuid.UUID, do func(e *outboxEd
 		if err != nil {
 			return err
 		}
-		e := o.edit(tx)
+		e, err := o.edit(tx)
+		if err != nil {
+			return err
+		}
 		for _, d := range letters {
 			if err := e.takeUp(d.stream); err != nil {
 				return err
@@ -160,7 +163,7 @@ func (o *Outbox) raise(ctx context.Context, ids []uuid.UUID, do func(e *outboxEd
 				return err
 			}
 		}
-		return e.end()
+		return e.put()
 	}})
 }
 
@@ -212,31 +215,39 @@ func (e *outboxEdit) takeUp(name string) error {
 func (e *outboxEdit) revive(d deadLetter) error {
 	if !e.there {
 		e.there = true
-		if err := e.tx.write(e.sql.addStream, d.stream, nil); err != nil {
+		if err := e.tx.write(e.sql.addStream, d.stream); err != nil {
 			return err
 		}
 	}
 	e.changed = true
-	e.counts.depth++
-	if err := e.tx.write(e.sql.revive, e.tx.now, d.death); err != nil {
+	entry := e.numbers.entry + 1
+	if err := e.tx.write(e.sql.revive, entry, e.tx.now, d.death); err != nil {
 		return err
 	}
+	if err := e.tx.write(e.sql.addOrder, d.stream, d.place, entry); err != nil {
+		return err
+	}
+	if !e.numbers.arrived() {
+		e.numbers.sorted = entry
+	}
+	e.numbers.entry = entry
+	e.numbers.depth++
 	if e.stream.open == 0 || e.stream.last < d.place {
 		return nil
 	}
 	// It stands among what a claim was given, which does not have it.
-	return e.tx.write(e.sql.giveBack, e.tx.LastInsertRowID(), e.stream.token)
+	return e.tx.write(e.sql.giveBack, entry, e.stream.token)
 }
 
 // exhume takes a dead letter out of the dead letters.
 func (e *outboxEdit) exhume(d deadLetter) (err error) {
-	e.counts.dead--
+	e.numbers.dead--
 	if err = e.tx.write(e.sql.exhume, d.death); err != nil || !d.parked {
 		return err
 	}
 	e.changed = true
 	if e.stream.parked, err = e.tx.number(e.sql.parked, d.stream); e.stream.parked == 0 {
-		e.counts.parked--
+		e.numbers.parked--
 	}
 	return err
 }

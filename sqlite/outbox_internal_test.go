@@ -102,7 +102,8 @@ func TestOutboxStatementsArePlannedOnce(t *testing.T) {
 				for parameter := range stmt.BindParamCount() {
 					stmt.BindInt64(parameter+1, int64(run*100+parameter))
 				}
-				if err := each(stmt, nil); err != nil {
+				// The values are no messages, and a table may refuse them, which is after the plan.
+				if err := each(stmt, nil); err != nil && lite.ErrCode(err).ToPrimary() != lite.ResultConstraint {
 					return err
 				}
 				if planned := asked > before; planned != (run == 0) {

@@ -32,10 +32,26 @@ type outboxEdit struct {
 	stream  outboxStream
 	there   bool // the stream stands in the file
 	changed bool // it is to be written down
-	counts  outboxCounts
+	// removed is from where to where in the stream entries were removed, which stand in its order until it is written down.
+	removed places
+	numbers *outboxState
 }
 
-func (o *Outbox) edit(tx *txn) *outboxEdit { return &outboxEdit{Outbox: o, tx: tx} }
+func (o *Outbox) edit(tx *txn) (*outboxEdit, error) {
+	numbers, err := o.state(tx)
+	return &outboxEdit{Outbox: o, tx: tx, numbers: numbers}, err
+}
+
+// places are those from one to another, none when the last is 0.
+type places struct{ first, last int64 }
+
+// add makes room for a place.
+func (p *places) add(place int64) {
+	if p.last == 0 {
+		p.first = place
+	}
+	p.first, p.last = min(p.first, place), max(p.last, place)
+}
 
 // take takes up a stream that stands in the file.
 func (e *outboxEdit) take(s outboxStream) error {
@@ -52,6 +68,12 @@ func (e *outboxEdit) put() error {
 		return nil
 	}
 	e.changed = false
+	if r := e.removed; r.last != 0 {
+		e.removed = places{}
+		if err := e.tx.write(e.sql.removeOrder, e.stream.name, r.first, r.last); err != nil {
+			return err
+		}
+	}
 	s, before := &e.stream, e.stream.ready
 	if s.open > 0 {
 		s.ready = s.until
@@ -85,21 +107,13 @@ func (e *outboxEdit) write() error {
 	return e.tx.write(e.sql.setStream, ready, s.token, s.lease, s.until, s.last, s.open, s.parked, s.name)
 }
 
-// first returns the place of the stream's first entry, 0 when it has none, and when that may be tried.
+// first returns the place of the stream's first entry that is sorted in, 0 when there is none, and when that may be tried.
 func (e *outboxEdit) first() (place, due int64, err error) {
 	err = e.tx.query(func(stmt *lite.Stmt) error {
 		place, due = stmt.ColumnInt64(0), stmt.ColumnInt64(1)
 		return nil
 	}, e.sql.first, e.stream.name)
 	return place, due, err
-}
-
-// end writes down what is left to be written.
-func (e *outboxEdit) end() error {
-	if err := e.put(); err != nil {
-		return err
-	}
-	return e.count(e.tx, e.counts)
 }
 
 // heldEntry is an entry that a claim has in hand, and whose stream is in the hand of the edit.
@@ -147,13 +161,14 @@ func (e *outboxEdit) answer() {
 // complete removes an entry that a claim has in hand.
 func (e *outboxEdit) complete(h heldEntry) error {
 	e.answer()
-	e.counts.depth--
-	e.counts.retrying -= h.failed
+	e.numbers.depth--
+	e.numbers.retrying -= h.failed
 	if h.tried > 0 {
 		if err := e.tx.write(e.sql.forget, h.entry); err != nil {
 			return err
 		}
 	}
+	e.removed.add(h.place)
 	return e.tx.write(e.sql.remove, h.entry)
 }
 
@@ -166,6 +181,6 @@ func (e *outboxEdit) release(h heldEntry) error {
 // retry gives an entry back to be tried again at a time.
 func (e *outboxEdit) retry(h heldEntry, due int64) error {
 	e.answer()
-	e.counts.retrying += 1 - h.failed
+	e.numbers.retrying += 1 - h.failed
 	return e.tx.write(e.sql.tryAgain, h.entry, due, e.stream.token)
 }

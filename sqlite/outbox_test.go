@@ -73,20 +73,24 @@ func wantWholeOutbox(t testing.TB, db *sqlite.DB) {
 		{"those retrying", "SELECT retrying - (SELECT count(*) FROM es_outbox_tries_1 WHERE failed = 1) FROM es_outbox_state_1"},
 		{"the dead", "SELECT dead - (SELECT count(*) FROM es_outbox_dead_1) FROM es_outbox_state_1"},
 		{"the parked", "SELECT parked - (SELECT count(DISTINCT stream) FROM es_outbox_dead_1 WHERE parked = 1) FROM es_outbox_state_1"},
-		{"places beyond the last", "SELECT count(*) FROM es_outbox_1, es_outbox_state_1 s WHERE es_outbox_1.place > s.place"},
+		{"numbers beyond the last", "SELECT count(*) FROM es_outbox_1 e, es_outbox_state_1 s WHERE max(e.entry, e.place, s.sorted) > s.entry"},
+		{"what is sorted in", "SELECT count(*) FROM es_outbox_1 e, es_outbox_state_1 s WHERE (e.entry <= s.sorted OR e.entry <> e.place) <> " +
+			"EXISTS (SELECT 1 FROM es_outbox_order_1 r WHERE r.stream = e.stream AND r.place = e.place AND r.entry = e.entry)"},
+		{"what is sorted in and gone", "SELECT (SELECT count(*) FROM es_outbox_order_1) - (SELECT count(*) FROM es_outbox_1 e, es_outbox_state_1 s " +
+			"WHERE e.entry <= s.sorted OR e.entry <> e.place)"},
 		{"tries of nothing", "SELECT count(*) FROM es_outbox_tries_1 WHERE entry NOT IN (SELECT entry FROM es_outbox_1)"},
-		{"entries without a stream", "SELECT count(*) FROM es_outbox_1 WHERE stream NOT IN (SELECT stream FROM es_outbox_streams_1)"},
-		{"streams of nothing", "SELECT count(*) FROM es_outbox_streams_1 WHERE parked = 0 AND stream NOT IN (SELECT stream FROM es_outbox_1)"},
+		{"entries without a stream", "SELECT count(*) FROM es_outbox_order_1 WHERE stream NOT IN (SELECT stream FROM es_outbox_streams_1)"},
+		{"streams of nothing", "SELECT count(*) FROM es_outbox_streams_1 WHERE parked = 0 AND stream NOT IN (SELECT stream FROM es_outbox_order_1)"},
 		{"where streams are parked", "SELECT count(*) FROM es_outbox_streams_1 s WHERE parked <> " +
 			"(SELECT coalesce(min(place), 0) FROM es_outbox_dead_1 d WHERE d.stream = s.stream AND d.parked = 1)"},
 		{"parked streams without a row", "SELECT count(*) FROM es_outbox_dead_1 WHERE parked = 1 AND " +
 			"stream NOT IN (SELECT stream FROM es_outbox_streams_1)"},
 		{"what claims have in hand", "SELECT count(*) FROM es_outbox_streams_1 s WHERE open > 0 AND open <> (SELECT count(*) " +
-			"FROM es_outbox_1 e LEFT JOIN es_outbox_tries_1 t ON t.entry = e.entry " +
+			"FROM es_outbox_order_1 e LEFT JOIN es_outbox_tries_1 t ON t.entry = e.entry " +
 			"WHERE e.stream = s.stream AND e.place <= s.last AND coalesce(t.back, 0) <> s.token)"},
 		{"claims that nobody waits for", "SELECT count(*) FROM es_outbox_streams_1 WHERE open > 0 AND ready IS NOT until"},
 		{"streams that nobody sees", "SELECT count(*) FROM es_outbox_streams_1 s WHERE open = 0 AND (ready IS NULL) <> " +
-			"coalesce((SELECT parked <> 0 AND parked < min(place) FROM es_outbox_1 e WHERE e.stream = s.stream HAVING count(*) > 0), 1)"},
+			"coalesce((SELECT parked <> 0 AND parked < min(place) FROM es_outbox_order_1 e WHERE e.stream = s.stream HAVING count(*) > 0), 1)"},
 	} {
 		if got := rows(t, db, 1, c.query); got != "0" {
 			t.Errorf("the outbox is not whole, as to %s: %s", c.what, got)

@@ -25,6 +25,9 @@ func (r *reindexing) run() error {
 		if err := r.clearIndex(spaces, space); err != nil {
 			return fmt.Errorf("clear the index of namespace %d: %w", space, err)
 		}
+		if err := r.sortOutbox(spaces, space); err != nil {
+			return fmt.Errorf("sort the outbox of namespace %d: %w", space, err)
+		}
 	}
 	if err := r.dropStrayPages(spaces); err != nil {
 		return fmt.Errorf("write the file anew: %w", err)
@@ -50,23 +53,47 @@ func (r *reindexing) bringIn() error {
 // then.
 func (r *reindexing) clearIndex(spaces []int64, space int64) error {
 	err := inTransaction(r.conn, func() error {
-		for _, statement := range []string{
-			"DELETE FROM es_runs_$", "DELETE FROM es_blocks_$", "UPDATE es_state_$ SET runs = runs + 1",
-		} {
-			if err := r.query(nil, spaced(statement, space)); err != nil {
-				return err
-			}
-		}
-		return nil
+		return r.statements(space, "DELETE FROM es_runs_$", "DELETE FROM es_blocks_$", "UPDATE es_state_$ SET runs = runs + 1")
 	})
 	if errors.Is(err, ErrCorrupt) {
-		err = r.replace(spaces, spaced("es_runs_$", space), spaced("es_blocks_$", space))
+		err = r.replace(spaces, nothingElse, spaced("es_runs_$", space), spaced("es_blocks_$", space))
 	}
 	return err
 }
 
-// replace makes tables, or indexes, anew without touching the pages of the old ones.
-func (r *reindexing) replace(spaces []int64, names ...string) error {
+// sortOutbox puts all entries of the outbox anew in the order of their streams, in a table that is new when the old one is damaged. It is
+// one transaction, so that nobody ever finds a part of them.
+func (r *reindexing) sortOutbox(spaces []int64, space int64) error {
+	sorted := func() error {
+		return r.statements(space,
+			"INSERT OR IGNORE INTO es_outbox_order_$ SELECT stream, place, entry FROM es_outbox_$ ORDER BY stream, place")
+	}
+	err := inTransaction(r.conn, func() error {
+		if err := r.statements(space, "DELETE FROM es_outbox_order_$"); err != nil {
+			return err
+		}
+		return sorted()
+	})
+	if errors.Is(err, ErrCorrupt) {
+		err = r.replace(spaces, sorted, spaced("es_outbox_order_$", space))
+	}
+	return err
+}
+
+// statements runs statements for a namespace.
+func (r *reindexing) statements(space int64, statements ...string) error {
+	for _, statement := range statements {
+		if err := r.query(nil, spaced(statement, space)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nothingElse() error { return nil }
+
+// replace makes tables, or indexes, anew without touching the pages of the old ones, and has fill do the rest in the same transaction.
+func (r *reindexing) replace(spaces []int64, fill func() error, names ...string) error {
 	made, err := expected(r.config, schemaVersion, spaces)
 	if err != nil {
 		return err
@@ -92,7 +119,7 @@ func (r *reindexing) replace(spaces []int64, names ...string) error {
 				}
 			}
 		}
-		return nil
+		return fill()
 	})
 	if off := r.pragma("PRAGMA writable_schema=RESET"); err == nil {
 		err = off
@@ -136,7 +163,7 @@ func (r *reindexing) replaceIndexes(spaces []int64, table string) error {
 	if err != nil {
 		return err
 	}
-	return r.replace(spaces, names...)
+	return r.replace(spaces, nothingElse, names...)
 }
 
 // tables returns the names of the toolkit's tables.
@@ -170,9 +197,12 @@ func (r *reindexing) build(space int64) error {
 	return nil
 }
 
-// recount sets the counters of the outbox.
+// recount sets the counters of the outbox, and sees to it that each stream which has entries to give is among those that are ready.
 func (r *reindexing) recount(space int64) error {
-	return r.query(nil, spaced("UPDATE es_outbox_state_$ SET depth = (SELECT count(*) FROM es_outbox_$), "+
-		"retrying = (SELECT count(*) FROM es_outbox_tries_$ WHERE failed = 1), dead = (SELECT count(*) FROM es_outbox_dead_$), "+
-		"parked = (SELECT count(DISTINCT stream) FROM es_outbox_dead_$ WHERE parked = 1)", space))
+	return r.statements(space,
+		"INSERT INTO es_outbox_streams_$ SELECT stream, enqueued, 0, 0, 0, 0, 0, 0 FROM es_outbox_$ WHERE true ON CONFLICT DO NOTHING",
+		"UPDATE es_outbox_streams_$ SET ready = 1 WHERE "+outboxUnseen,
+		"UPDATE es_outbox_state_$ SET sorted = entry, depth = (SELECT count(*) FROM es_outbox_$), "+
+			"retrying = (SELECT count(*) FROM es_outbox_tries_$ WHERE failed = 1), dead = (SELECT count(*) FROM es_outbox_dead_$), "+
+			"parked = (SELECT count(DISTINCT stream) FROM es_outbox_dead_$ WHERE parked = 1)")
 }

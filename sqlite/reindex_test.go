@@ -58,6 +58,11 @@ func TestReindexMakesAnewWhatFollowsFromTheRest(t *testing.T) {
 		"UPDATE es_runs_1 SET run = run + 5000",
 		"INSERT INTO es_runs_1 SELECT 5000, last, last + 100, 0, 100, 1, root FROM es_runs_1 ORDER BY base DESC LIMIT 1",
 		"UPDATE es_outbox_state_1 SET depth = 100, retrying = 100, dead = 100, parked = 100",
+		"UPDATE es_outbox_state_1 SET sorted = 0",
+		"DELETE FROM es_outbox_order_1",
+		"UPDATE es_outbox_order_1 SET entry = 5000 + entry",
+		"DELETE FROM es_outbox_streams_1 WHERE parked = 0 AND open = 0",
+		"UPDATE es_outbox_streams_1 SET ready = NULL WHERE parked = 0",
 	} {
 		t.Run(statement, func(t *testing.T) {
 			t.Parallel()
@@ -90,7 +95,7 @@ func TestReindexIsTheRemedyForDamagedPagesOfIndexes(t *testing.T) {
 	path := fullFile(t)
 	want, whole := fullHistory(t, path), readFile(t, path)
 	r := rand.New(rand.NewPCG(1, 2))
-	pages := pagesOf(t, path, "name GLOB 'es_runs_*' OR name GLOB 'es_blocks_*' OR "+
+	pages := pagesOf(t, path, "name GLOB 'es_runs_*' OR name GLOB 'es_blocks_*' OR name GLOB 'es_outbox_order_*' OR "+
 		"name IN (SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND name GLOB 'es_*')")
 	for _, page := range pages {
 		damaged := slices.Clone(whole)

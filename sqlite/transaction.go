@@ -16,6 +16,7 @@ type txn struct {
 	now    int64
 	writes int   // how many statements have written
 	tells  topic // whom to tell when it is committed
+	outbox outboxNumbers
 }
 
 // write runs a statement that writes.
@@ -124,9 +125,7 @@ func (w *writer) newTx() *txn {
 
 // conclude commits what ops have done since a mark. Its errors are those of attempt.
 func (w *writer) conclude(tx *txn, ops []*op, mark int64) (topic, error) {
-	if tx.writes == 0 {
-		w.rollback() // there is nothing to commit
-	} else if err := w.commit(); err != nil {
+	if err := w.finish(tx); err != nil {
 		w.state.undo(mark)
 		w.rollback()
 		if w.broken == nil && len(ops) > 1 {
@@ -143,9 +142,21 @@ func (w *writer) conclude(tx *txn, ops []*op, mark int64) (topic, error) {
 	return tx.tells, nil
 }
 
+// finish writes down what ops have left to the end of a transaction, and commits it.
+func (w *writer) finish(tx *txn) error {
+	if err := w.db.outbox.flush(tx); err != nil {
+		return err
+	}
+	if tx.writes == 0 {
+		w.rollback() // there is nothing to commit
+		return nil
+	}
+	return w.commit()
+}
+
 // run runs an op. When it has failed and could not be undone, tx.writes is below zero.
 func (w *writer) run(tx *txn, o *op) (err error) {
-	before, tells := tx.writes, tx.tells
+	before, tells, outbox := tx.writes, tx.tells, tx.outbox
 	mark := w.state.mark()
 	if o.how == guarded {
 		if err := tx.query(nil, "SAVEPOINT op"); err != nil {
@@ -172,7 +183,7 @@ func (w *writer) run(tx *txn, o *op) (err error) {
 		return nil
 	}
 	w.state.undo(mark)
-	tx.tells = tells
+	tx.tells, tx.outbox = tells, outbox
 	if tx.writes != before {
 		tx.writes = -1
 	}

@@ -16,7 +16,7 @@ CREATE TABLE es_events_$ (
   tags TEXT,             -- a JSON array of strings
   metadata TEXT,         -- a JSON object of strings
   data BLOB
-);
+) STRICT;
 
 -- Streams that were truncated or deleted.
 CREATE TABLE es_edits_$ (
@@ -26,17 +26,18 @@ CREATE TABLE es_edits_$ (
   cleared INTEGER NOT NULL,  -- of these, the versions up to this one are gone from es_events_$
   deleted INTEGER NOT NULL,  -- 0 no, 1 softly, 2 for good
   position INTEGER NOT NULL  -- of the last event that is hidden
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX es_edits_$_edit ON es_edits_$ (edit);
 
 -- One row: what readers must know to trust what they keep in memory.
 CREATE TABLE es_state_$ (
   one INTEGER PRIMARY KEY CHECK (one = 1),
+  name TEXT NOT NULL CHECK (name = 'es_state_$'), -- so that no page of another table passes for this one
   runs INTEGER NOT NULL,  -- rises when the runs change
   run INTEGER NOT NULL,   -- the last run that was begun
   edits INTEGER NOT NULL  -- the largest edit
-);
-INSERT INTO es_state_$ VALUES (1, 0, 0, 0);
+) STRICT;
+INSERT INTO es_state_$ VALUES (1, 'es_state_$', 0, 0, 0);
 
 -- The index: runs of blocks, each run over the positions beyond base up to last.
 CREATE TABLE es_runs_$ (
@@ -47,8 +48,8 @@ CREATE TABLE es_runs_$ (
   events INTEGER NOT NULL,
   blocks INTEGER NOT NULL,
   root BLOB               -- NULL while the run is being written
-);
+) STRICT;
 CREATE TABLE es_blocks_$ (
   block INTEGER PRIMARY KEY, -- run * 16777216 + number in the run
   data BLOB NOT NULL
-);
+) STRICT;

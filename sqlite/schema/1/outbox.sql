@@ -1,8 +1,8 @@
 -- The outbox. An entry is written once, and removed when it is done. What happens to it in between stands elsewhere, for those few to
 -- whom something happens: a message may be large, and is not to be written again with each attempt.
 CREATE TABLE es_outbox_$ (
-  entry INTEGER PRIMARY KEY,  -- in the order in which they were enqueued or replayed: the first is the oldest
-  place INTEGER NOT NULL,     -- in the order of its stream; no other entry ever has the same one
+  entry INTEGER PRIMARY KEY,  -- its number, in the order in which they were enqueued or replayed; none is ever given again
+  place INTEGER NOT NULL,     -- in the order of its stream: the number that it had when it was enqueued
   enqueued INTEGER NOT NULL,  -- or replayed; microseconds since 1970, as all times here
   id BLOB NOT NULL,           -- this and what follows is as in es_events_$
   stream TEXT NOT NULL,
@@ -15,9 +15,17 @@ CREATE TABLE es_outbox_$ (
   tags TEXT,
   metadata TEXT,
   data BLOB
-);
+) STRICT;
 CREATE UNIQUE INDEX es_outbox_$_id ON es_outbox_$ (id);
-CREATE INDEX es_outbox_$_stream ON es_outbox_$ (stream, place);
+
+-- The entries in the order of their streams. Who enqueues leaves it to the next claim to sort in what has arrived: otherwise each commit
+-- would write about as many pages of this tree, and of those for the streams, as it has entries.
+CREATE TABLE es_outbox_order_$ (
+  stream TEXT NOT NULL,
+  place INTEGER NOT NULL,
+  entry INTEGER NOT NULL,
+  PRIMARY KEY (stream, place)
+) STRICT, WITHOUT ROWID;
 
 -- Entries that came back from a claim.
 CREATE TABLE es_outbox_tries_$ (
@@ -26,10 +34,10 @@ CREATE TABLE es_outbox_tries_$ (
   due INTEGER NOT NULL,      -- when that may be; 0: at once
   failed INTEGER NOT NULL,   -- 1: it has failed before
   back INTEGER NOT NULL      -- the token of the claim that has given it back; 0: none has
-);
+) STRICT;
 
--- Streams that have entries, or wait for a dead letter. What a claim has in hand of a stream are the entries up to last, but for those
--- that it has given back: so a claim writes one row for each stream, and none for an entry.
+-- Streams that have entries which are sorted in, or wait for a dead letter. What a claim has in hand of a stream are the entries up to
+-- last, but for those that it has given back: so a claim writes one row for each stream, and none for an entry.
 CREATE TABLE es_outbox_streams_$ (
   stream TEXT PRIMARY KEY,
   ready INTEGER,           -- when it can be claimed from; NULL: not before something is done about a dead letter
@@ -39,7 +47,7 @@ CREATE TABLE es_outbox_streams_$ (
   last INTEGER NOT NULL,   -- the place of the last entry that it was given
   open INTEGER NOT NULL,   -- how many entries it has in hand; 0: there is no claim
   parked INTEGER NOT NULL  -- the place of the first dead letter that the stream waits for; 0: there is none
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX es_outbox_streams_$_ready ON es_outbox_streams_$ (ready) WHERE ready IS NOT NULL;
 
 CREATE TABLE es_outbox_dead_$ (
@@ -61,18 +69,20 @@ CREATE TABLE es_outbox_dead_$ (
   tags TEXT,
   metadata TEXT,
   data BLOB
-);
+) STRICT;
 CREATE UNIQUE INDEX es_outbox_dead_$_id ON es_outbox_dead_$ (id);
 CREATE INDEX es_outbox_dead_$_parked ON es_outbox_dead_$ (stream, place) WHERE parked = 1;
 
--- One row: the last place and the last token that were given, and how much there is of what.
+-- One row: the last numbers that were given, how far the entries are sorted in, and how much there is of what.
 CREATE TABLE es_outbox_state_$ (
   one INTEGER PRIMARY KEY CHECK (one = 1),
-  place INTEGER NOT NULL,
-  token INTEGER NOT NULL,
+  name TEXT NOT NULL CHECK (name = 'es_outbox_state_$'), -- as in es_state_$
+  entry INTEGER NOT NULL,
+  sorted INTEGER NOT NULL,    -- entries up to this one are sorted in by their streams; of later ones those that were replayed are
+  token INTEGER NOT NULL,     -- of a claim
   depth INTEGER NOT NULL,     -- entries
   retrying INTEGER NOT NULL,  -- those of them that have failed before
   dead INTEGER NOT NULL,      -- dead letters
   parked INTEGER NOT NULL     -- streams that wait for one
-);
-INSERT INTO es_outbox_state_$ VALUES (1, 0, 0, 0, 0, 0, 0);
+) STRICT;
+INSERT INTO es_outbox_state_$ VALUES (1, 'es_outbox_state_$', 0, 0, 0, 0, 0, 0, 0);

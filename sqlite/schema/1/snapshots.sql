@@ -8,5 +8,5 @@ CREATE TABLE es_snapshots_$ (
   time INTEGER NOT NULL,
   content_type TEXT NOT NULL,
   data BLOB
-);
+) STRICT;
 CREATE UNIQUE INDEX es_snapshots_$_key ON es_snapshots_$ (stream, name, schema);
