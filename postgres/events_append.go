@@ -20,7 +20,7 @@ func (s *EventStore) Append(ctx context.Context, a es.Append) (es.Appended, erro
 	if err := a.Validate(s.db.config.Limits); err != nil {
 		return es.Appended{}, err
 	}
-	return s.lanes.do(ctx, &a)
+	return s.lanes.do(ctx, &a, nil)
 }
 
 // AppendEach does appends that do not depend on each other; see [es.EventStore]. Those to one stream are done in order, and as many as
@@ -38,7 +38,7 @@ func (s *EventStore) AppendEach(ctx context.Context, appends []es.Append) []es.O
 	entering := make([]*flyer, 0, len(appends))
 	for i := range appends {
 		if outcomes[i].Err = appends[i].Validate(s.db.config.Limits); outcomes[i].Err == nil {
-			flyers[i] = s.lanes.newFlyer(&appends[i])
+			flyers[i] = s.lanes.newFlyer(&appends[i], nil)
 			entering = append(entering, flyers[i])
 		}
 	}

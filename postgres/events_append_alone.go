@@ -21,16 +21,19 @@ const (
 	hasty manner = "SET LOCAL lock_timeout = '50ms'"
 )
 
-// appendAlone does an append in a transaction of its own. When the connection is lost, and whether it was done is unknown, it is done
-// again: its IDs turn out to be there if it was. To look for them instead would not do, because the transaction may still be about to
-// commit.
-func (s *EventStore) appendAlone(ctx context.Context, a *es.Append, how manner) (es.Appended, error) {
+// appendAlone does an append in a transaction of its own, in which entries of the outbox are written as well. When the connection is lost,
+// and whether it was done is unknown, it is done again: its IDs turn out to be there if it was. To look for them instead would not do,
+// because the transaction may still be about to commit.
+func (s *EventStore) appendAlone(ctx context.Context, a *es.Append, entries []*es.Message, how manner) (es.Appended, error) {
 	var lost time.Time
 	for {
-		done, err := s.appendOnce(ctx, a, how)
+		done, err := s.appendOnce(ctx, a, entries, how)
 		if err == nil {
 			if len(done.Places) > done.Existing {
 				s.db.tell(eventsChanged)
+			}
+			if len(entries) > 0 {
+				s.db.outbox.changed(outboxChanged)
 			}
 			return done, nil
 		}
@@ -49,7 +52,10 @@ func (s *EventStore) appendAlone(ctx context.Context, a *es.Append, how manner) 
 
 // appendOnce does an append in two round trips: one to take the locks and look, and one to write and commit. It is done again when
 // PostgreSQL has undone it because of others, and when another transaction had the same ID under way, in another stream.
-func (s *EventStore) appendOnce(ctx context.Context, a *es.Append, how manner) (done es.Appended, err error) {
+func (s *EventStore) appendOnce(ctx context.Context, a *es.Append, entries []*es.Message, how manner) (done es.Appended, err error) {
+	if len(entries) > 0 {
+		return s.appendWith(ctx, a, entries, how)
+	}
 	for try := 1; ; try++ {
 		err = s.db.again(ctx, func() error {
 			return s.db.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) (err error) {
@@ -61,6 +67,26 @@ func (s *EventStore) appendOnce(ctx context.Context, a *es.Append, how manner) (
 			return done, err
 		}
 	}
+}
+
+// appendWith does an append and enqueues entries in one transaction. Messages that an append has not left to be written, because they are
+// there, do not keep the entries from being enqueued.
+func (s *EventStore) appendWith(ctx context.Context, a *es.Append, entries []*es.Message, how manner) (done es.Appended, err error) {
+	err = s.db.transact(ctx, func(tx pgx.Tx) (err error) {
+		if how == hasty {
+			if _, err := tx.Exec(ctx, string(hasty)); err != nil {
+				return fault(err)
+			}
+		}
+		if done, err = s.appendIn(ctx, tx, a); err != nil {
+			return err
+		}
+		return s.db.outbox.enqueueIn(ctx, tx, entries)
+	})
+	if err != nil {
+		return es.Appended{}, err
+	}
+	return done, nil
 }
 
 // appendOn does an append on a connection.

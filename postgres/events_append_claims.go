@@ -38,6 +38,11 @@ const (
 	manyStreams = 256
 )
 
+// clear makes it what nothing claims.
+func (c *claims) clear() {
+	c.streams, c.exclusive, c.shared = c.streams[:0], c.exclusive[:0], c.shared[:0]
+}
+
 // claimsOf returns what an append claims.
 func (l *lanes) claimsOf(a *es.Append) (c claims) {
 	l.claim(&c, a)

@@ -519,7 +519,23 @@ func TestAFullPoolIsWaitedFor(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context) error{
 		"Append": func(ctx context.Context) error { _, err := p.events.Append(ctx, both); return err },
 		"InTx": func(ctx context.Context) error {
-			return p.db.InTx(ctx, pgx.TxOptions{}, func(*postgres.Tx) error { t.Error("it was called"); return nil })
+			return p.db.InTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(*postgres.Tx) error { t.Error("it was called"); return nil })
+		},
+		"a statement in InTx": func(ctx context.Context) error {
+			return p.db.InTx(ctx, pgx.TxOptions{}, func(tx *postgres.Tx) error {
+				var one int
+				rows, err := tx.Query(ctx, "SELECT 1")
+				rows.Close()
+				for _, err := range []error{
+					err, rows.Err(), tx.QueryRow(ctx, "SELECT 1").Scan(&one), tx.SendBatch(ctx, &pgx.Batch{}).Close(), tx.Project(es.Commit{}),
+				} {
+					if !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("%v, want %v", err, context.DeadlineExceeded)
+					}
+				}
+				_, err = tx.Exec(ctx, "SELECT 1")
+				return err
+			})
 		},
 		"Truncate": func(ctx context.Context) error { return p.events.Truncate(ctx, "order-1", 2) },
 	} {

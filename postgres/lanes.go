@@ -11,7 +11,8 @@ import (
 	es "github.com/eventsourcing-go/eventsourcing"
 )
 
-// lanes are the connections on which appends travel together that wait at the same moment. Each of them has its own outcome.
+// lanes are the connections on which appends travel together that wait at the same moment. Each of them has its own outcome. What is to be
+// enqueued travels with them: by itself, or with the append that it is to be committed with.
 //
 // What would wait for a lock, and what turns out to be more than a plain insert (it does not meet its expectation, or its IDs are there
 // already), is told to go alone: it goes in a transaction of its own, by a connection of the pool, and is judged there; see
@@ -43,13 +44,15 @@ func newLanes(db *DB) *lanes {
 	}
 }
 
-// flyer is an append on its way.
+// flyer is an append on its way, or entries of the outbox, or both, of which both are done or none.
 type flyer struct {
-	claims claims
-	events []*es.Message
-	expect es.Expectation
-	size   int  // bytes, roughly
-	single bool // it is not for a batch: it is to several streams, has no events or very much
+	claims  claims
+	events  []*es.Message
+	expect  es.Expectation
+	entries []*es.Message // as prepare returns them
+	tells   topic         // what others are told when it is done
+	size    int           // bytes, roughly
+	single  bool          // it is not for a batch: it is to several streams, has no events or very much
 
 	given  sync.Mutex // held by who reads what the caller gave
 	append *es.Append // nil when the caller has given up
@@ -90,11 +93,26 @@ const (
 // flyerPool has flyers to be used again.
 var flyerPool = sync.Pool{New: func() any { return &flyer{answer: make(chan answer, 1)} }} //nolint:gochecknoglobals // as pools are
 
-// newFlyer returns a flyer for an append, which is valid.
-func (l *lanes) newFlyer(a *es.Append) *flyer {
+// nothingAppended is the append of who has only entries of the outbox.
+func nothingAppended(a *es.Append) bool { return len(a.Streams) == 0 && len(a.Unless) == 0 }
+
+// newFlyer returns a flyer for an append, which is valid, and entries of the outbox. One of the two may be empty.
+func (l *lanes) newFlyer(a *es.Append, entries []*es.Message) *flyer {
 	f, _ := flyerPool.Get().(*flyer)
+	f.append, f.entries, f.state, f.size, f.events, f.tells = a, entries, waits, 0, nil, 0
+	for _, m := range entries {
+		f.size += len(m.Data) + eventOverhead
+	}
+	if len(entries) > 0 {
+		f.tells = outboxChanged
+	}
+	if nothingAppended(a) {
+		f.claims.clear()
+		f.single = f.size > batchBytes
+		return f
+	}
 	l.claim(&f.claims, a)
-	f.append, f.state, f.size, f.events = a, waits, 0, nil
+	f.tells |= eventsChanged
 	f.single = len(a.Streams) != 1 || len(a.Streams[0].Events) == 0
 	if f.single {
 		return f
@@ -109,7 +127,7 @@ func (l *lanes) newFlyer(a *es.Append) *flyer {
 
 // release takes back a flyer that nobody else has any more.
 func (f *flyer) release() {
-	f.append, f.events = nil, nil
+	f.append, f.events, f.entries = nil, nil, nil
 	flyerPool.Put(f)
 }
 
@@ -207,9 +225,9 @@ func (l *lanes) landed(f *flyer) {
 	l.dispatch()
 }
 
-// do does an append.
-func (l *lanes) do(ctx context.Context, a *es.Append) (es.Appended, error) {
-	f := l.newFlyer(a)
+// do does an append and enqueues entries, which [Outbox.prepare] has returned, both or neither. One of the two may be empty.
+func (l *lanes) do(ctx context.Context, a *es.Append, entries []*es.Message) (es.Appended, error) {
+	f := l.newFlyer(a, entries)
 	if a, done := l.flyNow(ctx, f); done {
 		return l.arrive(ctx, f, a)
 	}
@@ -234,7 +252,7 @@ func (l *lanes) outcome(ctx context.Context, f *flyer) (es.Appended, error) {
 // arrive returns what became of an append, which it takes on where it has to go alone.
 func (l *lanes) arrive(ctx context.Context, f *flyer, a answer) (es.Appended, error) {
 	if a.alone {
-		a.done, a.err = l.goAlone(ctx, f.append, a.waits)
+		a.done, a.err = l.goAlone(ctx, f, a.waits)
 		l.landed(f)
 	}
 	f.release()
@@ -255,16 +273,19 @@ func (l *lanes) giveUp(f *flyer) (answer bool) {
 		f.state = givenUp
 	}
 	f.given.Lock() // a lane that reads what the caller has given is done with it at once
-	f.append, f.events = nil, nil
+	f.append, f.events, f.entries = nil, nil, nil
 	f.given.Unlock()
 	return false
 }
 
 // goAlone does an append in a transaction of its own. Those that wait there for others are not many at a time, so that the pool has
 // connections for the rest.
-func (l *lanes) goAlone(ctx context.Context, a *es.Append, waits bool) (es.Appended, error) {
+func (l *lanes) goAlone(ctx context.Context, f *flyer, waits bool) (es.Appended, error) {
+	if nothingAppended(f.append) {
+		return es.Appended{}, l.db.outbox.enqueueAlone(ctx, f.entries)
+	}
 	if !waits {
-		done, err := l.db.events.appendAlone(ctx, a, hasty)
+		done, err := l.db.events.appendAlone(ctx, f.append, f.entries, hasty)
 		if !errors.Is(err, ErrBusy) {
 			return done, err
 		}
@@ -275,7 +296,7 @@ func (l *lanes) goAlone(ctx context.Context, a *es.Append, waits bool) (es.Appen
 	case <-ctx.Done():
 		return es.Appended{}, ctx.Err()
 	}
-	return l.db.events.appendAlone(ctx, a, patient)
+	return l.db.events.appendAlone(ctx, f.append, f.entries, patient)
 }
 
 // close waits for the appends that are under way, and closes the connections.

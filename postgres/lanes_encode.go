@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"slices"
+
+	"github.com/google/uuid"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -11,6 +14,7 @@ import (
 func (ln *lane) encode() {
 	ln.appends, ln.conditions = 0, 0
 	ln.events, ln.owners, ln.ids = ln.events[:0], ln.owners[:0], ln.ids[:0]
+	ln.entries = ln.entries[:0]
 	for i := range ln.args {
 		ln.args[i].reset()
 	}
@@ -33,11 +37,19 @@ func (ln *lane) encode() {
 			ln.owners = append(ln.owners, int32(i))
 			ln.ids = append(ln.ids, m.ID)
 		}
+		for _, m := range f.entries {
+			e := laneEntry{message: m, owner: i, number: len(ln.entries) + 1}
+			if len(f.events) > 0 {
+				e.event = f.events[0].ID
+			}
+			ln.entries = append(ln.entries, e)
+		}
 	}
 	if ln.appends > 0 {
 		ln.encodeLocks()
 		ln.encodeConditions()
 		ln.encodeEvents()
+		ln.encodeEntries()
 	}
 	clear(ln.events)
 	for _, f := range unlock {
@@ -67,7 +79,7 @@ func (ln *lane) encodeLocks() {
 	}
 	slices.Sort(ln.locks[ln.exclusive:])
 	ln.locks = append(ln.locks[:ln.exclusive], slices.Compact(ln.locks[ln.exclusive:])...)
-	if ln.short() {
+	if ln.short() || len(ln.locks) == 0 {
 		for _, key := range ln.locks {
 			w.begin()
 			w.int64(key)
@@ -107,6 +119,9 @@ func (ln *lane) encodeConditions() {
 // encodeEvents makes the arguments of the statement that inserts.
 func (ln *lane) encodeEvents() {
 	w := &ln.args[2]
+	if len(ln.events) == 0 {
+		return
+	}
 	if ln.short() {
 		w.begin()
 		w.int64(int64(ln.batch[ln.owners[0]].expect))
@@ -131,4 +146,51 @@ func (ln *lane) encodeEvents() {
 		w.int64Element(step)
 	}
 	w.columns(ln.events)
+}
+
+// laneEntry is an entry of the outbox in a batch.
+type laneEntry struct {
+	message *es.Message
+	event   uuid.UUID // the first of the append that it goes with; zero where there is none
+	owner   int       // the number of its flyer
+	number  int       // from 1, in the order in which the entries were given
+}
+
+// encodeEntries makes the arguments of the statement that adds entries to the outbox. Those who add the same ones wait for each other in
+// the order of the IDs.
+func (ln *lane) encodeEntries() {
+	if len(ln.entries) == 0 {
+		return
+	}
+	slices.SortFunc(ln.entries, func(a, b laneEntry) int { return bytes.Compare(a.message.ID[:], b.message.ID[:]) })
+	w := &ln.args[3]
+	if len(ln.entries) == 1 {
+		e := &ln.entries[0]
+		if e.event == uuid.Nil {
+			w.null()
+		} else {
+			w.begin()
+			w.buf = append(w.buf, e.event[:]...)
+		}
+		w.scalars(e.message)
+		e.message = &es.Message{ID: e.message.ID}
+		return
+	}
+	w.array(oidInteger, len(ln.entries))
+	for _, e := range ln.entries {
+		w.int32Element(int32(e.number)) //nolint:gosec // a batch is small
+	}
+	w.array(oidUUID, len(ln.entries))
+	messages := make([]*es.Message, 0, len(ln.entries))
+	for i := range ln.entries {
+		e := &ln.entries[i]
+		if e.event == uuid.Nil {
+			w.nullElement()
+		} else {
+			w.idElement(e.event)
+		}
+		messages = append(messages, e.message)
+		e.message = &es.Message{ID: e.message.ID} // the caller's may change
+	}
+	w.columns(messages)
 }

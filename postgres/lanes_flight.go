@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strconv"
 	"time"
 
@@ -33,9 +32,10 @@ type lane struct {
 	events     []*es.Message // nil when they are encoded, because the callers may not wait any more
 	owners     []int32       // of each event, the number of its append
 	ids        []uuid.UUID
+	entries    []laneEntry
 	locks      []int64
 	exclusive  int // so many of the locks, the first
-	args       [3]wire
+	args       [4]wire
 	lost       time.Time // when a connection was lost by which the batch may have been sent
 
 	// What came back:
@@ -83,9 +83,7 @@ func (l *lanes) flyNow(ctx context.Context, f *flyer) (answer, bool) {
 
 	ln.single[0] = f
 	a := ln.fly(ctx, ln.single[:])[0]
-	if a.stored() {
-		l.db.tell(eventsChanged)
-	}
+	l.announce(ln.single[:], ln.answers)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.board.land(&f.claims, a.alone)
@@ -96,9 +94,7 @@ func (l *lanes) flyNow(ctx context.Context, f *flyer) (answer, bool) {
 
 // land answers the appends of a batch, and returns the next one.
 func (l *lanes) land(ln *lane, batch []*flyer, answers []answer) []*flyer {
-	if slices.ContainsFunc(answers, func(a answer) bool { return a.stored() }) {
-		l.db.tell(eventsChanged)
-	}
+	l.announce(batch, answers)
 	l.mu.Lock()
 	for i, f := range batch {
 		l.board.land(&f.claims, answers[i].alone)
@@ -120,6 +116,22 @@ func (l *lanes) land(ln *lane, batch []*flyer, answers []answer) []*flyer {
 	return next
 }
 
+// announce tells others what a batch has done.
+func (l *lanes) announce(batch []*flyer, answers []answer) {
+	var what topic
+	for i, a := range answers {
+		if a.stored() {
+			what |= batch[i].tells
+		}
+	}
+	switch {
+	case what&outboxChanged != 0:
+		l.db.outbox.changed(what)
+	case what != 0:
+		l.db.tell(what)
+	}
+}
+
 // fly does a batch, and returns an answer for each of its appends, which is good until the next flight. What does not fit in is taken out,
 // and the others fly again. When ctx ends, which is that of the only append of the batch if it does, the connection is given up.
 func (ln *lane) fly(ctx context.Context, batch []*flyer) []answer {
@@ -134,6 +146,9 @@ func (ln *lane) fly(ctx context.Context, batch []*flyer) []answer {
 			return ln.answers
 		}
 		err := ln.attempt(ctx)
+		if err == nil {
+			ln.settleEntries()
+		}
 		if ln.conn != nil && ln.conn.pg.IsClosed() {
 			ln.conn = nil
 		}
@@ -206,6 +221,16 @@ func (ln *lane) settleAll(a answer) {
 	}
 }
 
+// settleEntries answers those that have entries of the outbox and nothing else. They are done with any transaction that was committed, also
+// when the appends of the batch did not get their locks.
+func (ln *lane) settleEntries() {
+	for _, e := range ln.entries {
+		if ln.open[e.owner] && e.event == uuid.Nil {
+			ln.settle(e.owner, answer{})
+		}
+	}
+}
+
 // attempt sends the batch, and reads what became of it.
 func (ln *lane) attempt(ctx context.Context) (err error) {
 	clear(ln.taken)
@@ -222,32 +247,45 @@ func (ln *lane) attempt(ctx context.Context) (err error) {
 		return err
 	}
 	s := &ln.lanes.statements
-	var b pgconn.Batch
-	lock, insert := &s.lock, &s.insert
-	if ln.short() {
+	lock, insert, entries := &s.lock, &s.insert, &s.entries
+	switch {
+	case ln.short():
 		lock, insert = &s.lockFew[len(ln.locks)], &s.insertOne
+	case len(ln.locks) == 0:
+		lock = &s.lockFew[0]
 	}
 	if ln.conditions > 0 {
 		insert = &s.insertIf
 	}
-	if err := ln.conn.queue(ctx, &b, lock, ln.args[0].values()); err != nil {
-		return err
+	if len(ln.entries) == 1 {
+		entries = &s.entry
 	}
-	if ln.conditions > 0 {
-		if err := ln.conn.queue(ctx, &b, &s.conditions, ln.args[1].values()); err != nil {
+	var b pgconn.Batch
+	var reads [4]func(row [][]byte) error
+	statements := 0
+	for i, one := range [...]struct {
+		*laneStatement
+
+		needed bool
+		read   func(row [][]byte) error
+	}{
+		{lock, true, ln.readLock},
+		{&s.conditions, ln.conditions > 0, nil},
+		{insert, len(ln.ids) > 0, ln.readInserted},
+		{entries, len(ln.entries) > 0, nil},
+	} {
+		if !one.needed {
+			continue
+		}
+		if err := ln.conn.queue(ctx, &b, one.laneStatement, ln.args[i].values()); err != nil {
 			return err
 		}
+		reads[statements] = one.read
+		statements++
 	}
-	if err := ln.conn.queue(ctx, &b, insert, ln.args[2].values()); err != nil {
-		return err
-	}
-	last := 1 + min(ln.conditions, 1)
 	return ln.conn.send(ctx, &b, func(statement int, row [][]byte) error {
-		switch statement {
-		case 0:
-			return ln.readLock(row)
-		case last:
-			return ln.readInserted(row)
+		if read := reads[statement]; read != nil {
+			return read(row)
 		}
 		return nil
 	})
@@ -263,7 +301,7 @@ func (ln *lane) readLock(row [][]byte) error {
 	if row[0] == nil {
 		return nil
 	}
-	if len(row[1]) == 0 || ln.short() {
+	if len(row[1]) == 0 || ln.short() || len(ln.locks) == 0 {
 		ln.unfit = true
 		return nil
 	}

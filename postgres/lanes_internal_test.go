@@ -92,7 +92,7 @@ func TestALaneThatIsNotWhatItWasSetToBeIsNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range []es.Append{appendOf("order-1", 1), appendOf("order-1", 2)} {
-		answer, flown := s.lanes.flyNow(t.Context(), s.lanes.newFlyer(&a))
+		answer, flown := s.lanes.flyNow(t.Context(), s.lanes.newFlyer(&a, nil))
 		if !flown || !answer.alone {
 			t.Errorf("in a lane that has one snapshot for all statements: %+v, %v; want that it goes alone", answer, flown)
 		}

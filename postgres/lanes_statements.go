@@ -15,13 +15,16 @@ type laneStatement struct{ name, sql string }
 // that those have committed who had the locks before. The word whether there were any that it did not get is passed on by the number of
 // the transaction, which has one from then on: it costs nothing in the usual case.
 type laneStatements struct {
-	lockFew    [maxFewLocks + 1]laneStatement // by the number of locks: the stream, and what is shared
+	lockFew    [maxFewLocks + 1]laneStatement // by the number of locks: the stream, and what is shared; or none
 	lock       laneStatement
 	conditions laneStatement
 	insertOne  laneStatement
 	insert     laneStatement
 	insertIf   laneStatement // where there are conditions
 	existing   laneStatement
+	entry      laneStatement // of the outbox
+	entries    laneStatement // many
+	waiting    laneStatement // which of them are there
 }
 
 // maxFewLocks is how many locks an append may take to have a statement of its own.
@@ -80,10 +83,16 @@ func newLaneStatements(db *DB) laneStatements {
 		insertIf: laneStatement{"es_insert_if", insertMany(db, " AND g.append <> ALL "+
 			"((SELECT current_setting('eventsourcing.broken'))::integer[])")},
 	}
-	for n := 1; n <= maxFewLocks; n++ {
-		tries := []string{readsCommitted, "pg_try_advisory_xact_lock($1::bigint)"}
-		for i := 2; i <= n; i++ {
-			tries = append(tries, fmt.Sprintf("pg_try_advisory_xact_lock_shared($%d::bigint)", i))
+	s.entry, s.entries = insertEntry(db), insertEntries(db)
+	s.waiting = laneStatement{"es_waiting", db.sql("SELECT id FROM @outbox_# WHERE id = ANY ($1::uuid[])")}
+	for n := range s.lockFew {
+		tries := []string{readsCommitted}
+		for i := 1; i <= n; i++ {
+			try := "pg_try_advisory_xact_lock_shared($%d::bigint)"
+			if i == 1 {
+				try = "pg_try_advisory_xact_lock($%d::bigint)"
+			}
+			tries = append(tries, fmt.Sprintf(try, i))
 		}
 		s.lockFew[n] = laneStatement{fmt.Sprintf("es_lock_%d", n),
 			"SELECT CASE WHEN " + strings.Join(tries, " AND ") + " THEN NULL ELSE pg_current_xact_id()::text END, " + durable}
@@ -124,4 +133,31 @@ func insertMany(db *DB, condition string) string {
 		"drawn AS (UPDATE @state_# SET head = head + (SELECT count(*) FROM given) WHERE EXISTS (SELECT FROM given) " +
 		"RETURNING head - (SELECT count(*) FROM given) AS before), " +
 		into + "SELECT (SELECT before FROM drawn) + g.number, " + now + ", " + columns + " FROM given g" + returning)
+}
+
+// insertEntry adds one entry to the outbox, as insertEntries does.
+func insertEntry(db *DB) laneStatement {
+	const fits = "($1::uuid IS NULL OR (SELECT e.xmin FROM @events_# e WHERE e.id = $1::uuid) = pg_current_xact_id()::xid)"
+	return laneStatement{"es_entry", db.sql("WITH added AS (INSERT INTO @outbox_# (place, enqueued, " + messageColumns + ") " +
+		"SELECT nextval('@outbox_places_#'), " + now + ", " + of("g", messageColumns) +
+		" FROM (SELECT " + numbered(givenScalars, 1) + ") AS g (" + givenColumns + ") WHERE " + fits +
+		" ON CONFLICT (id) DO NOTHING RETURNING place, stream, enqueued), " +
+		"noted AS (INSERT INTO @outbox_new_# (place, stream, enqueued) SELECT place, stream, enqueued FROM added) " +
+		"SELECT 1 / ((SELECT count(*) FROM added) = coalesce(" + fits + ", false)::integer)::integer")}
+}
+
+// insertEntries adds entries to the outbox, as the statements of [outboxSQL] do: in the order of their IDs, with places in the order that
+// the numbers tell. One that goes with an event is added if this transaction has inserted the event. What is there already, which is told
+// by a division by zero, undoes the batch.
+func insertEntries(db *DB) laneStatement {
+	return laneStatement{"es_entries", db.sql("WITH places AS MATERIALIZED (SELECT ARRAY (SELECT nextval('@outbox_places_#') " +
+		"FROM generate_series(1, cardinality($1::integer[]))) AS drawn), " +
+		"given AS MATERIALIZED (SELECT g.number, " + of("g", messageColumns) + " FROM unnest($1::integer[], $2::uuid[], " +
+		numbered(givenArrays, 2) + ") AS g (number, event, " + givenColumns + ") WHERE g.event IS NULL " +
+		"OR (SELECT e.xmin FROM @events_# e WHERE e.id = g.event) = pg_current_xact_id()::xid), " +
+		"added AS (INSERT INTO @outbox_# (place, enqueued, " + messageColumns + ") SELECT p.drawn[g.number], " + once + ", " +
+		strings.Replace(of("g", messageColumns), "g.tags", "g.tags::text[]", 1) + " FROM given g, places p " +
+		"ON CONFLICT (id) DO NOTHING RETURNING place, stream, enqueued), " +
+		"noted AS (INSERT INTO @outbox_new_# (place, stream, enqueued) SELECT place, stream, enqueued FROM added) " +
+		"SELECT 1 / ((SELECT count(*) FROM added) = (SELECT count(*) FROM given))::integer")}
 }

@@ -22,7 +22,9 @@ func (ln *lane) takeOut(ctx context.Context, err error) {
 		if ln.takeOutExisting(ctx) {
 			return
 		}
-	case violatedKey(err) != "":
+	case isDivision(err) && ln.takeOutWaiting(ctx):
+		return
+	case violatedKey(err) != "", isDivision(err):
 		all.waits = false
 	case isRefusal(err) && ln.lost.IsZero(): // the pool may have connections
 		all.waits = false
@@ -68,24 +70,7 @@ func (l *lanes) needs(c *claims, keys map[int64]struct{}) bool {
 
 // takeOutExisting has the appends go alone that have an event which is there already.
 func (ln *lane) takeOutExisting(ctx context.Context) (some bool) {
-	w := &ln.args[0]
-	w.reset()
-	w.array(oidUUID, len(ln.ids))
-	for _, id := range ln.ids {
-		w.idElement(id)
-	}
-	there := map[uuid.UUID]struct{}{}
-	var b pgconn.Batch
-	err := ln.conn.queue(ctx, &b, &ln.lanes.statements.existing, w.values())
-	if err == nil {
-		err = ln.conn.send(ctx, &b, func(_ int, row [][]byte) error {
-			there[uuid.UUID(row[0])] = struct{}{}
-			return nil
-		})
-	}
-	if err != nil {
-		return false // so all of them go alone
-	}
+	there := ln.which(ctx, &ln.lanes.statements.existing, ln.ids)
 	for event, id := range ln.ids {
 		if _, ok := there[id]; ok && ln.open[ln.owners[event]] {
 			ln.settle(int(ln.owners[event]), answer{alone: true})
@@ -93,4 +78,47 @@ func (ln *lane) takeOutExisting(ctx context.Context) (some bool) {
 		}
 	}
 	return some
+}
+
+// takeOutWaiting has those go alone that have an entry which is in the outbox already.
+func (ln *lane) takeOutWaiting(ctx context.Context) (some bool) {
+	if ln.appends < 2 {
+		return false
+	}
+	ids := make([]uuid.UUID, len(ln.entries))
+	for i, e := range ln.entries {
+		ids[i] = e.message.ID
+	}
+	there := ln.which(ctx, &ln.lanes.statements.waiting, ids)
+	for i, id := range ids {
+		_, ok := there[id]
+		if twice := i > 0 && ids[i-1] == id; (ok || twice) && ln.open[ln.entries[i].owner] {
+			ln.settle(ln.entries[i].owner, answer{alone: true})
+			some = true
+		}
+	}
+	return some
+}
+
+// which returns those of some IDs that a statement finds; none when it cannot be asked.
+func (ln *lane) which(ctx context.Context, s *laneStatement, ids []uuid.UUID) map[uuid.UUID]struct{} {
+	w := &ln.args[0]
+	w.reset()
+	w.array(oidUUID, len(ids))
+	for _, id := range ids {
+		w.idElement(id)
+	}
+	found := map[uuid.UUID]struct{}{}
+	var b pgconn.Batch
+	err := ln.conn.queue(ctx, &b, s, w.values())
+	if err == nil {
+		err = ln.conn.send(ctx, &b, func(_ int, row [][]byte) error {
+			found[uuid.UUID(row[0])] = struct{}{}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil // so all of them go alone
+	}
+	return found
 }

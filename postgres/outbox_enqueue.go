@@ -15,7 +15,11 @@ import (
 )
 
 // Enqueue stores messages, all or none. An ID that waits already, or is a dead letter, is left as it is when the content is the same;
-// otherwise the error is a [*es.DuplicateError].
+// otherwise the error is a [*es.DuplicateError]. Those who enqueue or append at the same moment share a transaction.
+//
+// When ctx ends while the messages are on their way, or when the connection is lost and stays so for ten seconds ([ErrUnavailable]), the
+// outcome is unknown, and to enqueue them again is the remedy. A lost connection has them enqueued again: those that were, and that
+// somebody has completed since, come twice then, with the same IDs.
 func (o *Outbox) Enqueue(ctx context.Context, msgs ...*es.Message) error {
 	if err := o.db.handle.begin(ctx); err != nil {
 		return err
@@ -25,8 +29,14 @@ func (o *Outbox) Enqueue(ctx context.Context, msgs ...*es.Message) error {
 	if err != nil || len(msgs) == 0 {
 		return err
 	}
+	_, err = o.db.events.lanes.do(ctx, &es.Append{}, msgs)
+	return err
+}
+
+// enqueueAlone is Enqueue in a transaction of its own.
+func (o *Outbox) enqueueAlone(ctx context.Context, msgs []*es.Message) error {
 	rows := newOutboxRows(msgs)
-	err = o.db.pipeline(ctx, synced, func(b *pgx.Batch) { b.Queue(o.sql.addAll, rows...) })
+	err := o.db.pipeline(ctx, synced, func(b *pgx.Batch) { b.Queue(o.sql.addAll, rows...) })
 	if isDivision(err) { // some of them are there
 		err = o.db.transact(ctx, func(tx pgx.Tx) error { return o.enqueueIn(ctx, tx, msgs) })
 	}

@@ -39,7 +39,13 @@ func (o *Outbox) forward(ctx context.Context, entries []es.Entry, outcomes []es.
 		return nil
 	}
 	err := o.db.again(ctx, func() error {
-		return o.db.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return f.run(ctx, c.Conn()) })
+		return o.db.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+			err := f.atOnce(ctx, c.Conn())
+			if errors.Is(err, errOneByOne) {
+				err = f.run(ctx, c.Conn())
+			}
+			return err
+		})
 	})
 	if err == nil {
 		o.changed(everything)
@@ -59,8 +65,59 @@ type forwarding struct {
 	failed   map[string]bool // streams whose later entries must not overtake one that failed
 }
 
+// atOnce forwards entries of which all are the caller's still, and can be appended: in one round trip to take the locks and look, and one
+// to write and commit, which is all for nearly every call. With an error nothing was done; it is errOneByOne when they are not like that.
+func (f *forwarding) atOnce(ctx context.Context, c *pgx.Conn) error {
+	f.mine = f.mine[:0]
+	for i, entry := range f.entries {
+		if entry.Message == nil || f.claimed.errs[i] != nil {
+			return errOneByOne
+		}
+		f.mine = append(f.mine, i)
+	}
+	all, order := f.together()
+	if len(f.mine) > f.db.config.Limits.EventsPerAppend || all.Validate(f.db.config.Limits) != nil {
+		return errOneByOne
+	}
+	held, p := answers{}, f.db.events.newAppending(&all)
+	var look pgx.Batch
+	look.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	look.Queue(byIndex + ", " + durable)
+	p.queueLook(&look)
+	look.Queue(f.sql.lock, f.claimed.streams)
+	look.Queue(f.sql.held, f.claimed.ids, f.claimed.tokens, f.claimed.of).Query(held.collect)
+	if err := c.SendBatch(ctx, &look).Close(); err != nil {
+		rollBack(ctx, c)
+		return err
+	}
+	rows, done, err := p.judge()
+	if err != nil || slices.ContainsFunc(f.entries, func(e es.Entry) bool { return !held[keyOf(e)] }) {
+		rollBack(ctx, c)
+		return errOneByOne
+	}
+	var write pgx.Batch
+	if len(rows.ids) > 0 {
+		p.queueInsert(&write, rows, &done)
+	}
+	write.Queue(f.sql.remove, f.claimed.ids)
+	write.Queue(f.sql.settle, f.claimed.streams)
+	write.Queue("COMMIT")
+	if err := c.SendBatch(ctx, &write).Close(); err != nil {
+		rollBack(ctx, c)
+		if violatedKey(err) != "" { // another transaction had the same ID under way
+			return errOneByOne
+		}
+		return err
+	}
+	f.appended(order, done)
+	return nil
+}
+
+// errOneByOne says that entries need a verdict each.
+var errOneByOne = errors.New("postgres: the entries cannot be forwarded at once")
+
 // beginForwarding begins a transaction as a pipeline does.
-const beginForwarding = "BEGIN ISOLATION LEVEL READ COMMITTED; " + durably + "; " + byIndex
+const beginForwarding = "BEGIN ISOLATION LEVEL READ COMMITTED; " + byIndex + ", " + durable
 
 func (f *forwarding) run(ctx context.Context, c *pgx.Conn) (err error) {
 	if f.tx, err = c.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginForwarding}); err != nil {
@@ -137,9 +194,22 @@ func (f *forwarding) appendAll(ctx context.Context) error {
 	if len(f.mine) > f.db.config.Limits.EventsPerAppend {
 		return errTooMany
 	}
-	order := slices.Clone(f.mine)
+	all, order := f.together()
+	if err := all.Validate(f.db.config.Limits); err != nil {
+		return err
+	}
+	done, err := f.db.events.appendIn(ctx, f.tx, &all)
+	if err != nil {
+		return err
+	}
+	f.appended(order, done)
+	return nil
+}
+
+// together returns the append of the messages that are still the caller's, and the numbers of their entries in its order.
+func (f *forwarding) together() (all es.Append, order []int) {
+	order = slices.Clone(f.mine)
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(f.entries[a].Stream, f.entries[b].Stream) })
-	var all es.Append
 	for _, i := range order {
 		m := f.entries[i].Message
 		if n := len(all.Streams); n == 0 || all.Streams[n-1].Stream != m.Stream {
@@ -148,22 +218,19 @@ func (f *forwarding) appendAll(ctx context.Context) error {
 		to := &all.Streams[len(all.Streams)-1]
 		to.Events = append(to.Events, m)
 	}
-	if err := all.Validate(f.db.config.Limits); err != nil {
-		return err
-	}
-	done, err := f.db.events.appendIn(ctx, f.tx, &all)
-	if err != nil {
-		return err
-	}
+	return all, order
+}
+
+// appended notes the places of messages that were appended together, as it is told of each append.
+func (f *forwarding) appended(order []int, done es.Appended) {
 	old := lastExisting(done)
 	for n, i := range order {
 		one := es.Appended{Places: done.Places[n : n+1 : n+1], Position: done.Places[n].Position}
 		if one.Position <= old {
 			one.Existing = 1
 		}
-		f.outcomes[i].Appended = one
+		f.outcomes[i] = es.Outcome{Appended: one}
 	}
-	return nil
 }
 
 // lastExisting returns the position of the last event of an append that was there before, 0 when there is none: what was there has a

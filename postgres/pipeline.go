@@ -17,9 +17,11 @@ const (
 )
 
 // byIndex has the planner leave out scans of whole tables, in a transaction: a plan that was made while a table was small is used when it
-// has grown.
+// has grown. And it makes the plan of a statement once: it is the same whatever the arguments are, and to make it takes longer than to run
+// it.
 const byIndex = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_mergejoin', 'off', true), " +
-	"set_config('jit', 'off', true)" // what is ruled out has a price that would make it compile statements
+	"set_config('jit', 'off', true), " + // what is ruled out has a price that would make it compile statements
+	"set_config('plan_cache_mode', 'force_generic_plan', true)"
 
 // pipeline does statements in a transaction of their own, in one round trip: all of them, or nothing. Each sees what is committed when it
 // begins, whatever the database has as its default. queue adds them to a batch, with what is to become of their answers; it is called
@@ -29,11 +31,10 @@ func (db *DB) pipeline(ctx context.Context, how durability, queue func(b *pgx.Ba
 		var b pgx.Batch
 		b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 		if how == synced {
-			b.Queue(durably)
+			b.Queue(byIndex + ", " + durable)
 		} else {
-			b.Queue("SET LOCAL synchronous_commit = off")
+			b.Queue(byIndex + ", set_config('synchronous_commit', 'off', true)")
 		}
-		b.Queue(byIndex)
 		queue(&b)
 		b.Queue("COMMIT")
 		return db.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {

@@ -1,14 +1,12 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -19,260 +17,205 @@ func (r *ReadModels) Commit(ctx context.Context, c es.Commit) error {
 		return err
 	}
 	defer r.db.handle.leave()
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	return r.db.transact(ctx, func(tx pgx.Tx) error { return r.commit(ctx, tx, &c) })
+	return r.commit(&c, func(p *committing) error { return r.db.pipeline(ctx, synced, p.queue) })
 }
 
-// commitIn is Commit in a transaction. With an error of a role nothing was written, and the transaction goes on.
+// commitIn is Commit in a transaction. With an error of the role nothing was written, and the transaction goes on.
+//
+// A transaction that keeps its first snapshot fails when it meets what others have changed since: that is [ErrBusy].
 func (r *ReadModels) commitIn(ctx context.Context, tx pgx.Tx, c *es.Commit) error {
+	return r.commit(c, func(p *committing) error {
+		var b pgx.Batch
+		queueByIndex(&b, func() { p.queue(&b) })
+		return fault(tx.SendBatch(ctx, &b).Close())
+	})
+}
+
+// commit makes a commit. It is done again when a model or the checkpoint was not there, or not any more when its row was waited for, as
+// after a switch.
+func (r *ReadModels) commit(c *es.Commit, do func(p *committing) error) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "SAVEPOINT committing"); err != nil {
-		return fault(err)
-	}
-	err := r.commit(ctx, tx, c)
-	if err != nil && !isFault(err) && ctx.Err() == nil {
-		if _, undo := tx.Exec(ctx, "ROLLBACK TO SAVEPOINT committing"); undo != nil {
-			return fault(undo)
-		}
-	}
-	return err
-}
-
-// commit makes a commit in a transaction, which is to be rolled back on an error. It is two round trips: the first one takes the locks and
-// looks, always in the same order, so that two commits cannot each wait for the other; the second one writes. What is not there cannot
-// be locked, and is found out when it is written.
-func (r *ReadModels) commit(ctx context.Context, tx pgx.Tx, c *es.Commit) error {
-	for range tries {
-		p, err := r.lookAt(ctx, tx, c)
-		if err != nil {
-			return err
-		}
-		if p.modelsGone() { // by a switch, while their rows were waited for
-			continue
-		}
-		if err := p.check(c); err != nil {
-			return err
-		}
-		return p.write(ctx, tx, c)
-	}
-	return &engineError{kind: ErrBusy, err: errors.New("a model is switched again and again")}
-}
-
-// documentKey is a document of a model.
-type documentKey struct{ model, key string }
-
-// committing is a commit on its way through a transaction.
-type committing struct {
-	models *ReadModels
-
-	numbers   map[string]int64      // of the models
-	revisions map[documentKey]int64 // of the documents that are there
-	needed    []string              // models that must be there
-	progress  es.Progress
-	begun     bool // there is progress
-	fenced    bool // the fence is held
-}
-
-// lookAt takes the locks of a commit, and looks at what is there.
-func (r *ReadModels) lookAt(ctx context.Context, tx pgx.Tx, c *es.Commit) (*committing, error) {
-	p := &committing{models: r, numbers: map[string]int64{}, revisions: make(map[documentKey]int64, len(c.Writes)), fenced: true}
-	var b pgx.Batch
-	b.Queue(byIndex)
-	if c.Fence != nil {
-		b.Queue(r.sql.lockFence, c.Fence.Name)
-		b.Queue(r.sql.fence, c.Fence.Name, c.Fence.Owner, c.Fence.Token).QueryRow(func(row pgx.Row) error { return row.Scan(&p.fenced) })
-	}
-	if c.Progress.Projection != "" {
-		b.Queue(r.sql.lockProgress, c.Progress.Projection).QueryRow(func(row pgx.Row) (err error) {
-			p.progress, p.begun, err = scanProgress(row)
-			return err
-		})
-	}
-	if len(c.Writes) > 0 {
-		p.queueDocuments(&b, c.Writes)
-	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fault(err)
-	}
-	return p, nil
-}
-
-func (p *committing) queueDocuments(b *pgx.Batch, writes []es.Write) {
-	names, keys := make([]string, len(writes)), make([]string, len(writes))
-	var all []string
-	for i := range writes {
-		w := &writes[i]
-		names[i], keys[i] = w.Model, w.Key
-		all = append(all, w.Model)
-		if !w.Delete {
-			p.needed = append(p.needed, w.Model)
-		}
-	}
-	slices.Sort(all)
-	slices.Sort(p.needed)
-	all, p.needed = slices.Compact(all), slices.Compact(p.needed)
-	sql := &p.models.sql
-	b.Queue(sql.addModels, p.needed)
-	b.Queue(sql.lockModels, all).Query(func(rows pgx.Rows) error {
-		var name string
-		var number int64
-		_, err := pgx.ForEachRow(rows, []any{&name, &number}, func() error {
-			p.numbers[name] = number
-			return nil
-		})
-		return err
-	})
-	b.Queue(sql.lockDocuments, names, keys).Query(func(rows pgx.Rows) error {
-		var k documentKey
-		var revision int64
-		_, err := pgx.ForEachRow(rows, []any{&k.model, &k.key, &revision}, func() error {
-			p.revisions[k] = revision
-			return nil
-		})
-		return err
-	})
-}
-
-// modelsGone tells whether a model that is written to is not there, although it was added if need be.
-func (p *committing) modelsGone() bool {
-	return slices.ContainsFunc(p.needed, func(name string) bool { return p.numbers[name] == 0 })
-}
-
-// check tells whether all that a commit takes for granted holds. A document is there once, so no write of the commit changes what another
-// one expects.
-func (p *committing) check(c *es.Commit) error {
-	if !p.fenced {
+	if c.Fence != nil && !couldBeHeld(*c.Fence) {
 		return fmt.Errorf("fence: %w", leaseLost(*c.Fence))
 	}
-	if u := c.Progress; u.Projection != "" && !p.progress.Same(u.From) {
-		return &es.ProjectionError{Projection: u.Projection, Expected: u.From, Actual: p.progress}
+	p := newCommitting(&r.sql, c)
+	for range tries {
+		if err := do(p); err != nil {
+			return err
+		}
+		if err := p.verdict(); !errors.Is(err, errGone) {
+			return err
+		}
 	}
+	return &engineError{kind: ErrBusy, err: errors.New("a model was switched again and again")}
+}
+
+// errGone says that a commit is to be made again: a model or a checkpoint that it is about was not there, or has gone while its row was
+// waited for, and another one may have the name.
+var errGone = errors.New("postgres: there is no such model or checkpoint")
+
+// committing is a commit on its way through a transaction, in one round trip.
+//
+// First it locks all that it is about, in an order that is the same for all: the lease, the checkpoint, the models, the documents. So it
+// neither meets what another one has half done, nor do two wait for each other. What is not there cannot be locked: its place is taken by a
+// row with the revision 0, which nobody else sees. Then it looks whether all is as expected, and writes only if it is. At the end there
+// is no row with the revision 0.
+//
+// A commit that only puts documents, whatever is there, locks each of them as it writes it, in the same order.
+type committing struct {
+	sql    *modelSQL
+	commit *es.Commit
+	adding bool // models that are not there are added
+	sure   bool // a checkpoint that is not there was looked for twice
+
+	models         []string
+	all, put       documentColumns
+	expected       []int64
+	removed        []bool
+	expects, locks bool // some documents are to be as expected; they are locked before they are written
+
+	// What was found that is not as it must be.
+	lost, unseen bool // the fence is not held; because its row cannot be seen
+	missing      bool // a model is
+	moved        bool // the checkpoint was
+	progress     es.Progress
+	changed      int // which document was, from 1
+	revision     int64
+}
+
+// documentColumns are documents of a commit, as arrays for PostgreSQL.
+type documentColumns struct {
+	models, keys []string
+	data         [][]byte
+}
+
+func newCommitting(sql *modelSQL, c *es.Commit) *committing {
+	n := len(c.Writes)
+	p := &committing{sql: sql, commit: c, expected: make([]int64, n), removed: make([]bool, n)}
+	p.all.models, p.all.keys = make([]string, n), make([]string, n)
+	p.put = documentColumns{make([]string, 0, n), make([]string, 0, n), make([][]byte, 0, n)}
 	for i := range c.Writes {
 		w := &c.Writes[i]
-		if revision := p.revisions[documentKey{w.Model, w.Key}]; w.Expect != es.Any && !w.Expect.Holds(revision) {
-			return &es.RevisionError{Model: w.Model, Key: w.Key, Expected: w.Expect, Actual: revision}
+		p.all.models[i], p.all.keys[i], p.expected[i], p.removed[i] = w.Model, w.Key, int64(w.Expect), w.Delete
+		p.expects = p.expects || w.Expect != es.Any
+		p.locks = p.locks || p.expects || w.Delete
+		if !w.Delete {
+			p.put.add(w)
+		}
+		if last := len(p.models) - 1; last < 0 || p.models[last] != w.Model {
+			p.models = append(p.models, w.Model)
 		}
 	}
-	return nil
+	slices.Sort(p.models)
+	p.models = slices.Compact(p.models)
+	return p
 }
 
-// documentRows are documents to be written, by columns.
-type documentRows struct {
-	models []int64
-	keys   []string
-	data   [][]byte
-}
-
-func (r *documentRows) add(model int64, w *es.Write) {
+func (d *documentColumns) add(w *es.Write) {
 	data := w.Data
 	if data == nil {
-		data = []byte{}
+		data = []byte{} // which is not NULL
 	}
-	r.models, r.keys, r.data = append(r.models, model), append(r.keys, w.Key), append(r.data, data)
+	d.models, d.keys, d.data = append(d.models, w.Model), append(d.keys, w.Key), append(d.data, data)
 }
 
-// write makes the writes of a commit, in the order of the documents.
-func (p *committing) write(ctx context.Context, tx pgx.Tx, c *es.Commit) error {
-	var puts, creations, removals documentRows
-	writes := make([]*es.Write, len(c.Writes))
-	for i := range c.Writes {
-		writes[i] = &c.Writes[i]
-	}
-	slices.SortFunc(writes, func(a, b *es.Write) int {
-		return cmp.Or(cmp.Compare(p.numbers[a.Model], p.numbers[b.Model]), cmp.Compare(a.Key, b.Key))
+// queue adds the statements of the commit to a batch.
+func (p *committing) queue(b *pgx.Batch) {
+	p.lost, p.unseen, p.missing, p.moved, p.changed = false, false, false, false, 0
+	b.Queue(p.sql.allow)
+	p.queueFence(b)
+	p.queueCheckpoint(b)
+	p.queueDocuments(b)
+	p.queueMove(b)
+}
+
+// finding makes a query that gives a row when something is not as it must be, with columns behind one that nobody needs.
+func finding(q *pgx.QueuedQuery, found *bool, columns ...any) {
+	q.QueryRow(func(row pgx.Row) error {
+		err := row.Scan(append([]any{nil}, columns...)...)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		*found = err == nil
+		return err
 	})
-	created := map[documentKey]bool{}
-	for _, w := range writes {
-		number := p.numbers[w.Model]
-		switch {
-		case w.Delete && number != 0:
-			removals.add(number, w)
-		case w.Delete:
-		case w.Expect.Holds(0) && w.Expect != es.Any:
-			creations.add(number, w)
-		default:
-			puts.add(number, w)
-		}
+}
+
+func (p *committing) queueFence(b *pgx.Batch) {
+	if f := p.commit.Fence; f != nil {
+		finding(b.Queue(p.sql.fence, f.Name, f.Owner, f.Token), &p.lost, &p.unseen)
 	}
-	var b pgx.Batch
-	sql := &p.models.sql
-	if len(removals.keys) > 0 {
-		b.Queue(sql.remove, removals.models, removals.keys)
+}
+
+func (p *committing) queueCheckpoint(b *pgx.Batch) {
+	u := &p.commit.Progress
+	if u.Projection == "" {
+		return
 	}
-	if len(puts.keys) > 0 {
-		b.Queue(sql.put, puts.models, puts.keys, puts.data)
+	if u.From == (es.Progress{}) {
+		b.Queue(p.sql.beginProgress, u.Projection)
 	}
-	if len(creations.keys) > 0 {
-		b.Queue(sql.create, creations.models, creations.keys, creations.data).Query(func(rows pgx.Rows) error {
-			return p.collectCreated(rows, created)
-		})
+	finding(b.Queue(p.sql.lockProgress, u.Projection, u.From.Generation, u.From.Epoch, u.From.Incarnation, u.From.Position), &p.moved,
+		&p.progress.Generation, &p.progress.Epoch, &p.progress.Incarnation, &p.progress.Position)
+}
+
+func (p *committing) queueDocuments(b *pgx.Batch) {
+	if len(p.models) == 0 {
+		return
 	}
-	begun := true
-	p.queueProgress(&b, c.Progress, &begun)
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return fault(err)
+	if p.adding {
+		b.Queue(p.sql.addModels, p.models)
 	}
-	if !begun {
-		return p.begunMeanwhile(ctx, tx, c.Progress)
+	finding(b.Queue(p.sql.lockModels, p.models), &p.missing)
+	if !p.locks {
+		b.Queue(p.sql.putAny, p.put.models, p.put.keys, p.put.data)
+		b.Queue(p.sql.redraw)
+		return
 	}
-	for _, w := range writes {
-		if w.Expect.Holds(0) && w.Expect != es.Any && !w.Delete && !created[documentKey{w.Model, w.Key}] {
-			return p.createdMeanwhile(ctx, tx, w)
-		}
+	b.Queue(p.sql.lockDocuments, p.all.models, p.all.keys)
+	if p.expects {
+		found := false
+		finding(b.Queue(p.sql.checkDocuments, p.all.models, p.all.keys, p.expected), &found, &p.changed, &p.revision)
+	}
+	if len(p.put.keys) > 0 {
+		b.Queue(p.sql.put, p.put.models, p.put.keys, p.put.data)
+	}
+	b.Queue(p.sql.remove, p.all.models, p.all.keys, p.removed)
+}
+
+func (p *committing) queueMove(b *pgx.Batch) {
+	u := &p.commit.Progress
+	if u.Projection == "" {
+		return
+	}
+	b.Queue(p.sql.moveProgress, u.Projection, u.To.Generation, u.To.Epoch, u.To.Incarnation, u.To.Position)
+	if u.From == (es.Progress{}) || u.To == (es.Progress{}) {
+		b.Queue(p.sql.endProgress, u.Projection)
+	}
+}
+
+// verdict says what was found, and takes note of what to do otherwise when the commit is made again. It is nil when the commit was made.
+func (p *committing) verdict() error {
+	u := &p.commit.Progress
+	switch {
+	case p.unseen:
+		return &engineError{kind: ErrBusy, err: fmt.Errorf("lease %q may have been taken after the transaction began, which cannot see that",
+			p.commit.Fence.Name)}
+	case p.lost:
+		return fmt.Errorf("fence: %w", leaseLost(*p.commit.Fence))
+	case p.moved && p.progress == (es.Progress{}) && !p.sure:
+		p.sure = true
+		return errGone
+	case p.moved:
+		return &es.ProjectionError{Projection: u.Projection, Expected: u.From, Actual: p.progress}
+	case p.missing:
+		p.adding = true
+		return errGone
+	case p.changed > 0:
+		w := &p.commit.Writes[p.changed-1]
+		return &es.RevisionError{Model: w.Model, Key: w.Key, Expected: w.Expect, Actual: p.revision}
 	}
 	return nil
-}
-
-func (p *committing) collectCreated(rows pgx.Rows, into map[documentKey]bool) error {
-	names := make(map[int64]string, len(p.numbers))
-	for name, number := range p.numbers {
-		names[number] = name
-	}
-	var number int64
-	var key string
-	_, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
-		into[documentKey{names[number], key}] = true
-		return nil
-	})
-	return err
-}
-
-// queueProgress moves a checkpoint. begun tells whether one that was not there could be made.
-func (p *committing) queueProgress(b *pgx.Batch, u es.ProgressUpdate, begun *bool) {
-	to, sql := u.To, &p.models.sql
-	switch {
-	case u.Projection == "":
-	case to == (es.Progress{}):
-		b.Queue(sql.endProgress, u.Projection)
-	case p.begun:
-		b.Queue(sql.moveProgress, u.Projection, to.Generation, to.Epoch, to.Incarnation, to.Position)
-	default:
-		*begun = false
-		b.Queue(sql.beginProgress, u.Projection, to.Generation, to.Epoch, to.Incarnation, to.Position).Exec(func(done pgconn.CommandTag) error {
-			*begun = done.RowsAffected() == 1
-			return nil
-		})
-	}
-}
-
-// begunMeanwhile says what another commit has made of a checkpoint that was not there.
-func (p *committing) begunMeanwhile(ctx context.Context, tx pgx.Tx, u es.ProgressUpdate) error {
-	actual, _, err := scanProgress(tx.QueryRow(ctx, p.models.sql.progress, u.Projection))
-	if err != nil {
-		return fault(err)
-	}
-	return &es.ProjectionError{Projection: u.Projection, Expected: u.From, Actual: actual}
-}
-
-// createdMeanwhile says what another commit has made of a document that was not there.
-func (p *committing) createdMeanwhile(ctx context.Context, tx pgx.Tx, w *es.Write) error {
-	docs, err := p.models.loadIn(ctx, tx, w.Model, []string{w.Key})
-	if err != nil {
-		return err
-	}
-	return &es.RevisionError{Model: w.Model, Key: w.Key, Expected: w.Expect, Actual: docs[0].Revision}
 }

@@ -50,15 +50,32 @@ func (s *modelSweeper) close() {
 	s.ended.Wait()
 }
 
+const (
+	// sliceDocuments is how many documents are removed at once.
+	sliceDocuments = 256
+	// After an error the sweeper tries again, later and later.
+	firstSweepPause, lastSweepPause = time.Second, time.Minute
+)
+
 // loop is the goroutine.
 func (s *modelSweeper) loop() {
+	pause := firstSweepPause
 	for s.more() {
 		err := s.sweep()
 		if err == nil || s.ctx.Err() != nil {
+			pause = firstSweepPause
 			continue
 		}
-		s.models.db.config.Logger.Warn("postgres: documents of a model that was dropped are left in the database until a model is dropped "+
-			"again, or the store opened", "error", err)
+		if errors.Is(err, ErrReadOnly) || errors.Is(err, ErrForbidden) {
+			continue // another program may do it
+		}
+		s.models.db.config.Logger.Warn("postgres: documents of a model that was dropped are left in the database for now", "error", err,
+			"again", pause)
+		s.rest(pause)
+		pause = min(2*pause, lastSweepPause)
+		s.mu.Lock()
+		s.again = true
+		s.mu.Unlock()
 	}
 }
 
@@ -70,39 +87,48 @@ func (s *modelSweeper) more() bool {
 	return s.running
 }
 
-// sweep removes slice after slice. After each it rests for as long as the slice took.
-func (s *modelSweeper) sweep() error {
-	for {
-		began := time.Now()
-		over, err := s.models.sweepSlice(s.ctx)
-		if err != nil || over {
-			return err
-		}
-		select {
-		case <-time.After(time.Since(began)):
-		case <-s.ctx.Done():
-			return nil
-		}
+func (s *modelSweeper) rest(pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-s.ctx.Done():
 	}
 }
 
-// sliceDocuments is how many documents are removed at once.
-const sliceDocuments = 256
+// sweep removes the documents of one model after the other. Other processes may do so too: each leaves to the others what they have in
+// hand, and the one that is the last to be done with a model finds it empty, and removes it.
+func (s *modelSweeper) sweep() error {
+	for model := int64(0); s.ctx.Err() == nil; {
+		err := s.models.db.pool.QueryRow(s.ctx, s.models.sql.hidden, model).Scan(&model)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return fault(err)
+		}
+		if err := s.sweepModel(model); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// sweepSlice removes some documents of a model that has no name, and the model after the last of them. It tells when there is none. Other
-// processes may sweep too: what one of them has in hand is left to it.
-func (r *ReadModels) sweepSlice(ctx context.Context) (over bool, err error) {
-	var model int64
-	err = r.db.pool.QueryRow(ctx, r.sql.hidden).Scan(&model)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return true, nil
+// sweepModel removes the documents of a model, slice after slice, and then the model. After each slice it rests for as long as that took.
+// It goes on behind the slice: what was removed before is in the way of a search until the database is vacuumed.
+func (s *modelSweeper) sweepModel(model int64) error {
+	for n, last := sliceDocuments, ""; n == sliceDocuments; {
+		began := time.Now()
+		err := s.models.db.pipeline(s.ctx, unsynced, func(b *pgx.Batch) {
+			b.Queue(byIndex + inOrder)
+			b.Queue(s.models.sql.removeSlice, model, last, sliceDocuments).QueryRow(func(row pgx.Row) error { return row.Scan(&n, &last) })
+		})
+		if err != nil {
+			return err
+		}
+		s.rest(time.Since(began))
 	}
-	if err != nil {
-		return false, fault(err)
-	}
-	return false, r.db.pipeline(ctx, unsynced, func(b *pgx.Batch) {
-		b.Queue(r.sql.sweepOne, model, sliceDocuments)
-		b.Queue(r.sql.removeModel, model)
+	return s.models.db.pipeline(s.ctx, unsynced, func(b *pgx.Batch) {
+		b.Queue(byIndex + inOrder)
+		b.Queue(s.models.sql.removeModel, model)
 	})
 }
 

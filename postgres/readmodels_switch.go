@@ -2,10 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -21,8 +23,9 @@ func (r *ReadModels) Drop(ctx context.Context, model string) error {
 		return err
 	}
 	err := r.db.pipeline(ctx, synced, func(b *pgx.Batch) {
-		b.Queue(r.sql.endProgress, model)
-		b.Queue(r.sql.hideModel, model)
+		b.Queue(r.sql.lockAllProgress, []string{model})
+		b.Queue(r.sql.lockAllModels, []string{model})
+		b.Queue(r.sql.drop, model)
 	})
 	if err == nil {
 		r.sweeper.wake()
@@ -44,6 +47,9 @@ func (r *ReadModels) Switch(ctx context.Context, replacements ...es.Replacement)
 		return nil
 	}
 	err := r.db.transact(ctx, func(tx pgx.Tx) error { return r.switchIn(ctx, tx, replacements) })
+	for try := 1; isTaken(err) && try < tries; try++ { // a name, by a commit that has just made the first document or checkpoint under it
+		err = r.db.transact(ctx, func(tx pgx.Tx) error { return r.switchIn(ctx, tx, replacements) })
+	}
 	if err == nil {
 		r.sweeper.wake()
 	}
@@ -58,6 +64,7 @@ func (r *ReadModels) switchIn(ctx context.Context, tx pgx.Tx, replacements []es.
 	}
 	slices.Sort(names)
 	var b pgx.Batch
+	b.Queue(byIndex + inOrder)
 	b.Queue(r.sql.lockAllProgress, names)
 	b.Queue(r.sql.lockAllModels, names)
 	missing := -1
@@ -80,12 +87,18 @@ func (r *ReadModels) switchIn(ctx context.Context, tx pgx.Tx, replacements []es.
 	}
 	b = pgx.Batch{}
 	for _, rep := range replacements {
-		b.Queue(r.sql.endProgress, rep.Model)
+		b.Queue(r.sql.removeProgress, rep.Model)
 		b.Queue(r.sql.renameProgress, rep.With, rep.Model)
 		b.Queue(r.sql.hideModel, rep.Model)
 		b.Queue(r.sql.renameModel, rep.With, rep.Model)
 	}
 	return tx.SendBatch(ctx, &b).Close()
+}
+
+// isTaken tells whether something could not get a name that it must have for itself.
+func isTaken(err error) bool {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && server.Code == "23505" // unique_violation
 }
 
 func validateReplacements(replacements []es.Replacement) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -43,8 +45,12 @@ func (s *Snapshots) Load(ctx context.Context, key es.SnapshotKey) (es.Snapshot, 
 		return es.Snapshot{}, err
 	}
 	snapshot, at := es.Snapshot{SnapshotKey: key}, int64(0)
-	err := s.db.pool.QueryRow(ctx, s.sql.load, key.Stream, key.Name, key.Schema).
-		Scan(&snapshot.Version, &at, &snapshot.ContentType, &snapshot.Data)
+	var b pgx.Batch
+	b.Queue(byIndex)
+	b.Queue(s.sql.load, key.Stream, key.Name, key.Schema).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&snapshot.Version, &at, &snapshot.ContentType, &snapshot.Data)
+	})
+	err := s.db.pool.SendBatch(ctx, &b).Close()
 	if errors.Is(err, pgx.ErrNoRows) {
 		return es.Snapshot{}, fmt.Errorf("snapshot %q (schema %d) of stream %q: %w", key.Name, key.Schema, key.Stream, es.ErrNotFound)
 	}
@@ -63,6 +69,9 @@ func (s *Snapshots) Save(ctx context.Context, snapshot es.Snapshot) error {
 	defer s.db.handle.leave()
 	if err := snapshot.Validate(); err != nil {
 		return err
+	}
+	if t := snapshot.ContentType; !utf8.ValidString(t) || strings.Contains(t, "\x00") {
+		return es.Invalidf("snapshot content type", "is %q; it takes UTF-8 without NUL", t)
 	}
 	key := snapshot.SnapshotKey
 	return s.db.pipeline(ctx, unsynced, func(b *pgx.Batch) {

@@ -24,7 +24,9 @@ import (
 // it is [ErrBusy]: nothing was done, and InTx may be called again. When the connection is lost during the commit, what has become of it is
 // found out on another one; [ErrUnavailable] says whether nothing was done, or that it is not known.
 //
-// do has one of the connections of the pool. Should it call methods of db, each of them needs another one.
+// The transaction begins with the first statement that do runs, and has one of the connections of the pool from then on. Should do call
+// methods of db, each of them needs another one. With the zero options, and one append, or messages, or both, and no statement of its own,
+// nothing has to begin: they are sent as an [es.EventStore].Append is, and share a transaction with others that are on their way.
 //
 // Errors: that of do, as it is, unless it is one of the database; those of the roles; those of this package; [es.ErrClosed]; that of ctx.
 func (db *DB) InTx(ctx context.Context, options pgx.TxOptions, do func(tx *Tx) error) error {
@@ -32,12 +34,13 @@ func (db *DB) InTx(ctx context.Context, options pgx.TxOptions, do func(tx *Tx) e
 		return err
 	}
 	defer db.handle.leave()
-	tx, err := db.pool.BeginTx(ctx, options)
-	if err != nil {
-		return fault(err)
-	}
-	t := &Tx{db: db, tx: tx, ctx: ctx}
+	t := &Tx{db: db, ctx: ctx, options: options}
 	defer t.rollBack() //nolint:contextcheck // also when ctx has ended, and after a panic
+	if options != (pgx.TxOptions{}) {
+		if err := t.begin(); err != nil {
+			return err
+		}
+	}
 	if err := t.run(do); err != nil {
 		t.conclude(err)
 		return err
@@ -54,9 +57,11 @@ const rollbackPatience = 5 * time.Second
 // Tx is a transaction of [DB.InTx]. It is for the goroutine that runs the function. Its methods Exec, Query, QueryRow, SendBatch and
 // CopyFrom are those of pgx, so that code which is generated for pgx runs on it.
 type Tx struct {
-	db  *DB
-	tx  pgx.Tx
-	ctx context.Context //nolint:containedctx // of the call that the transaction is a part of
+	db      *DB
+	ctx     context.Context //nolint:containedctx // of the call that the transaction is a part of
+	options pgx.TxOptions
+	tx      pgx.Tx // nil until it has begun
+	failed  error  // of the attempt to begin it
 
 	over     bool
 	invalid  error // of the first append that cannot be done
@@ -89,12 +94,55 @@ func (t *Tx) run(do func(tx *Tx) error) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
+	if t.tx == nil && len(t.appends) < 2 {
+		return t.send()
+	}
+	if err := t.begin(); err != nil {
+		return err
+	}
 	mark, err := t.flush()
 	if err != nil {
 		return err
 	}
 	if err := t.db.commit(t.ctx, t.tx, mark); err != nil {
 		return err
+	}
+	t.conclude(nil)
+	return nil
+}
+
+// begin begins the transaction, unless it has begun.
+func (t *Tx) begin() error {
+	switch {
+	case t.over:
+		return pgx.ErrTxClosed
+	case t.tx == nil && t.failed == nil:
+		var err error
+		if t.tx, err = t.db.pool.BeginTx(t.ctx, t.options); err != nil {
+			t.failed = fault(err)
+		}
+	}
+	return t.failed
+}
+
+// send does what was collected without a transaction of its own.
+func (t *Tx) send() error {
+	messages, err := t.db.outbox.prepare(t.messages)
+	if err != nil {
+		return err
+	}
+	var c collected
+	if len(t.appends) > 0 {
+		c.append = t.appends[0].append
+	}
+	if nothingAppended(&c.append) && len(messages) == 0 {
+		return nil
+	}
+	if c.done, err = t.db.events.lanes.do(t.ctx, &c.append, messages); err != nil {
+		return err
+	}
+	if len(t.appends) > 0 {
+		t.appends[0].done = c.done
 	}
 	t.conclude(nil)
 	return nil
@@ -112,6 +160,9 @@ func (t *Tx) conclude(err error) {
 // rollBack ends the transaction, unless it has been committed.
 func (t *Tx) rollBack() {
 	t.over = true
+	if t.tx == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackPatience)
 	defer cancel()
 	_ = t.tx.Rollback(ctx) // it fails when the connection is lost, and then the server rolls back
@@ -172,7 +223,7 @@ func (t *Tx) Enqueue(msgs ...*es.Message) error {
 // Project is [es.ReadModels].Commit in the transaction, at once: later statements see it. After an error of the role, such as
 // [es.ErrConflict], the transaction goes on as it was before the call.
 func (t *Tx) Project(c es.Commit) error {
-	if err := t.usable(); err != nil {
+	if err := t.ready(); err != nil {
 		return err
 	}
 	return t.db.models.commitIn(t.ctx, t.tx, &c)
@@ -180,7 +231,7 @@ func (t *Tx) Project(c es.Commit) error {
 
 // Load is [es.ReadModels].Load in the transaction: it sees what the transaction has done.
 func (t *Tx) Load(model string, keys ...string) ([]es.Document, error) {
-	if err := t.usable(); err != nil {
+	if err := t.ready(); err != nil {
 		return nil, err
 	}
 	return t.db.models.loadIn(t.ctx, t.tx, model, keys)
@@ -188,38 +239,53 @@ func (t *Tx) Load(model string, keys ...string) ([]es.Document, error) {
 
 // Progress is [es.ReadModels].Progress in the transaction: it sees what the transaction has done.
 func (t *Tx) Progress(projection string) (es.Progress, error) {
-	if err := t.usable(); err != nil {
+	if err := t.ready(); err != nil {
 		return es.Progress{}, err
 	}
 	if err := es.ValidateName("projection", projection); err != nil {
 		return es.Progress{}, err
 	}
-	p, _, err := scanProgress(t.tx.QueryRow(t.ctx, t.db.models.sql.progress, projection))
+	p, err := scanProgress(t.tx.QueryRow(t.ctx, t.db.models.sql.progress, projection))
 	return p, fault(err)
 }
 
 // Exec runs a statement of the program's own; see [pgx.Tx].
 func (t *Tx) Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error) {
+	if err := t.begin(); err != nil {
+		return pgconn.CommandTag{}, err
+	}
 	return t.tx.Exec(ctx, query, args...)
 }
 
 // Query runs a query of the program's own; see [pgx.Tx].
 func (t *Tx) Query(ctx context.Context, query string, args ...any) (pgx.Rows, error) {
+	if err := t.begin(); err != nil {
+		return unbegun{err}, err
+	}
 	return t.tx.Query(ctx, query, args...)
 }
 
 // QueryRow runs a query of the program's own that gives one row; see [pgx.Tx].
 func (t *Tx) QueryRow(ctx context.Context, query string, args ...any) pgx.Row {
+	if err := t.begin(); err != nil {
+		return unbegun{err}
+	}
 	return t.tx.QueryRow(ctx, query, args...)
 }
 
 // SendBatch runs several statements of the program's own in one round trip; see [pgx.Tx].
 func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if err := t.begin(); err != nil {
+		return unbegunBatch{err}
+	}
 	return t.tx.SendBatch(ctx, b)
 }
 
 // CopyFrom writes many rows of the program's own; see [pgx.Tx].
 func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if err := t.begin(); err != nil {
+		return 0, err
+	}
 	return t.tx.CopyFrom(ctx, table, columns, rows)
 }
 
@@ -228,7 +294,7 @@ func (t *Tx) explained(err error) error {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && kindOf(server) != nil {
 		return fault(err)
 	}
-	if t.ctx.Err() == nil && t.tx.Conn().IsClosed() && !isFault(err) {
+	if t.ctx.Err() == nil && t.tx != nil && t.tx.Conn().IsClosed() && !isFault(err) {
 		return &engineError{kind: ErrUnavailable, err: err}
 	}
 	return err
@@ -240,15 +306,27 @@ const (
 	inFailedBlock      = 'E'
 )
 
+// ready begins the transaction, unless it has begun, and returns an error when nothing more can be done.
+func (t *Tx) ready() error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	return t.begin()
+}
+
 // usable returns an error when nothing more can be done.
 func (t *Tx) usable() error {
 	switch {
 	case t.over:
 		return es.Invalidf("transaction", "is over; use it only inside of the function given to InTx")
+	case t.failed != nil:
+		return t.failed
 	case t.invalid != nil:
 		return t.invalid
 	case t.ctx.Err() != nil:
 		return t.ctx.Err()
+	case t.tx == nil:
+		return nil
 	case t.tx.Conn().IsClosed():
 		return &engineError{kind: ErrUnavailable, err: errors.New("the connection was lost, and nothing was done")}
 	}

@@ -58,6 +58,7 @@ func (f *toolkit) close() error { return f.db.Close() }
 
 // cursor remembers the last position that it has seen, and goes on behind it.
 type cursor struct {
+	url   string
 	conn  *pgx.Conn
 	query string
 	at    int64
@@ -79,11 +80,15 @@ func openCursor(ctx context.Context, url, query string) (feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cursor{conn: conn, query: query}, nil
+	return &cursor{url: url, conn: conn, query: query}, nil
 }
 
 func (f *cursor) more(ctx context.Context) ([]int64, error) {
 	positions, err := column(ctx, f.conn, f.query, f.at)
+	if err != nil && f.conn.IsClosed() {
+		f.conn, err = anew(ctx, f.url, f.conn)
+		return nil, err
+	}
 	if len(positions) > 0 {
 		f.at = positions[len(positions)-1]
 	}
@@ -91,6 +96,18 @@ func (f *cursor) more(ctx context.Context) ([]int64, error) {
 }
 
 func (f *cursor) close() error { return f.conn.Close(context.Background()) }
+
+// anew connects anew instead of a connection, as soon as there is a server. It returns the old one when ctx ends before.
+func anew(ctx context.Context, url string, old *pgx.Conn) (*pgx.Conn, error) {
+	for ctx.Err() == nil {
+		if conn, err := pgx.Connect(ctx, url); err == nil {
+			_ = old.Close(ctx) // it is of no use any more
+			return conn, nil
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	return old, ctx.Err()
+}
 
 // column returns a column of numbers.
 func column(ctx context.Context, conn *pgx.Conn, query string, arguments ...any) ([]int64, error) {
@@ -137,12 +154,8 @@ func (f *marked) more(ctx context.Context) ([]int64, error) {
 		return positions, nil
 	}
 	// Whatever it was: connect anew, and go on as if nothing had happened.
-	for ctx.Err() == nil {
-		if f.conn, err = pgx.Connect(ctx, f.url); err == nil {
-			return nil, nil
-		}
-	}
-	return nil, ctx.Err()
+	f.conn, err = anew(ctx, f.url, f.conn)
+	return nil, err
 }
 
 func (f *marked) look(ctx context.Context) ([]int64, error) {

@@ -250,11 +250,12 @@ func rolledBack(s *stage) {
 }
 
 func preparedLast(s *stage) {
+	name := es.NewID().String() // others on the server prepare theirs meanwhile
 	a, b := s.begin(), s.begin()
 	a.draw()
 	b.draw()
-	a.do("PREPARE TRANSACTION 'last'")
+	a.do("PREPARE TRANSACTION '" + name + "'")
 	b.commit()
 	s.look()
-	a.do("COMMIT PREPARED 'last'")
+	a.do("COMMIT PREPARED '" + name + "'")
 }

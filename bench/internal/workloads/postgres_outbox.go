@@ -11,7 +11,7 @@ import (
 	"github.com/eventsourcing-go/eventsourcing/postgres"
 )
 
-const oneTransaction = "eventsourcing, DB.InTx"
+const sideBySide = "eventsourcing, side by side"
 
 func postgresOutboxByOne(m *models) measure.Workload {
 	p := outboxDatabase{databasePlan: databasePlan{models: m, callers: 1}, manner: inOneUpdate}
@@ -25,24 +25,28 @@ func postgresOutboxByOne(m *models) measure.Workload {
 			{Name: measure.Ours, Open: p.open, How: "DB.InTx with Append and Enqueue"},
 			{Name: appendAlone, Open: alone.open, How: howAlone},
 		},
-		Floors: []measure.Floor{{Against: appendAlone, Ratio: 0.5, Why: "a transaction of several statements against one"}},
+		Floors: []measure.Floor{
+			{Against: appendAlone, Ratio: 0.6, Why: "one statement more in the same round trip; 0.85 is aimed at"},
+		},
 	}
 }
 
 func postgresOutboxBy64(m *models) measure.Workload {
-	p := outboxDatabase{databasePlan: databasePlan{models: m, callers: 64}, manner: beside}
-	alone, one := p, p
-	alone.manner, one.manner = nothing, inOneUpdate
+	p := outboxDatabase{databasePlan: databasePlan{models: m, callers: 64}, manner: inOneUpdate}
+	alone, two := p, p
+	alone.manner, two.manner = nothing, beside
 	return measure.Workload{
 		Name:  "postgres-outbox-64",
-		Title: "PostgreSQL: append with an outbox entry from 64 goroutines, side by side",
+		Title: "PostgreSQL: append with an outbox entry from 64 goroutines, in one transaction",
 		About: "Each of 64 goroutines " + aboutEntries + aboutDatabase,
 		Contenders: []measure.Contender{
-			{Name: measure.Ours, Open: p.open, How: "Append and Enqueue called at the same time, and not all or nothing"},
+			{Name: measure.Ours, Open: p.open, How: "DB.InTx with Append and Enqueue"},
 			{Name: appendAlone, Open: alone.open, How: howAlone},
-			{Name: oneTransaction, Open: one.open, Aside: true, How: "Append and Enqueue in a DB.InTx, a transaction for each"},
+			{Name: sideBySide, Open: two.open, Aside: true, How: "Append and Enqueue called at the same time, and not all or nothing"},
 		},
-		Floors: []measure.Floor{{Against: appendAlone, Ratio: 0.25, Why: "an entry costs what an event does, and does not travel with it"}},
+		Floors: []measure.Floor{
+			{Against: appendAlone, Ratio: 0.5, Why: "an entry has as many rows and keys to write as an event; 0.85 is aimed at"},
+		},
 	}
 }
 

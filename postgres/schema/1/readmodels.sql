@@ -9,6 +9,9 @@ CREATE INDEX models_#_hidden ON @models_# (model) WHERE name IS NULL;
 -- No revision is given twice, whatever was deleted, dropped or switched.
 CREATE SEQUENCE @revisions_# AS bigint;
 
+-- It moves before a document is deleted for others to see, so that who is creating one knows.
+CREATE SEQUENCE @removals_# AS bigint;
+
 CREATE TABLE @documents_# (
   model bigint NOT NULL,
   key text COLLATE "C" NOT NULL,

@@ -2,7 +2,7 @@
 CREATE TABLE @snapshots_# (
   stream text COLLATE "C" NOT NULL,
   name text COLLATE "C" NOT NULL,
-  schema integer NOT NULL,
+  schema bigint NOT NULL,
   version bigint NOT NULL,
   time bigint NOT NULL,        -- microseconds since 1970
   content_type text NOT NULL,
