@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -114,6 +115,12 @@ type StreamAppend struct {
 // AppendTo is an append of events to one stream.
 func AppendTo(stream string, expect Expectation, events ...*Message) Append {
 	return Append{Streams: []StreamAppend{{Stream: stream, Expect: expect, Events: events}}}
+}
+
+// And puts two appends together, to be done both or neither, on the terms of both. A stream may be in one of them only. What they were
+// made of stays as it is.
+func (a Append) And(b Append) Append {
+	return Append{Streams: slices.Concat(a.Streams, b.Streams), Unless: slices.Concat(a.Unless, b.Unless)}
 }
 
 // Validate checks an append against the rules that hold on every backend and against the limits of one.

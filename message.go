@@ -123,6 +123,12 @@ func (m *Message) Caused(next ...*Message) []*Message {
 // Category is the kind of stream that m belongs to; see [Category].
 func (m *Message) Category() string { return Category(m.Stream) }
 
+// Erased tells whether the Data and Metadata of a stored event have been removed; see [StreamEditor].Erase.
+func (m *Message) Erased() bool {
+	_, erased := m.Metadata[MetadataErased]
+	return erased
+}
+
 // SameContent tells whether two messages say the same thing: stream, name, schema, content type, tags and data. An event
 // store uses it to tell an append that is repeated from another message under an ID that is taken ([ErrDuplicate]).
 //

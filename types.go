@@ -3,8 +3,11 @@ package eventsourcing
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Codec turns the payload of a message into bytes and back.
@@ -28,25 +31,59 @@ func (JSON) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
 // Unmarshal decodes data by encoding/json.
 func (JSON) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
-// Types ties the names of messages on the wire to Go types. It is a value of the program's own, made by [NewTypes] and filled
-// by [Register] when the program starts.
+// Types ties the names of messages on the wire to Go types, and knows how to read what was stored under older schemas. It is a value of
+// the program's own, made by [NewTypes] and filled by [Register] and [Upcast] when the program starts. It may be used by several
+// goroutines at once; reading takes no lock.
 type Types struct {
-	mu     sync.RWMutex
-	byName map[string]*registration
-	byType map[reflect.Type]*registration
+	changing sync.Mutex
+	table    atomic.Pointer[typeTable] // never changed: who adds to it puts another in its place
+}
+
+// typeTable is what [Types] hold at one moment.
+type typeTable struct {
+	byName    map[string]*registration
+	byType    map[reflect.Type]*registration
+	upcasters map[messageType]Upcaster
+}
+
+// messageType is what a message is on the wire.
+type messageType struct {
+	name   string
+	schema int
 }
 
 type registration struct {
-	name   string
-	schema int
-	typ    reflect.Type
-	codec  Codec
-	decode func(Codec, []byte) (any, error)
+	name      string
+	schema    int
+	typ       reflect.Type
+	codec     Codec
+	former    []Codec // that older messages may be encoded by
+	decode    func(Codec, []byte) (any, error)
+	tagged    bool // the type is a [Tagged]
+	sample    any  // of [WithSample]
+	unchecked bool // by [WithoutRoundTrip]
 }
 
 // NewTypes returns a registry without any type.
 func NewTypes() *Types {
-	return &Types{byName: map[string]*registration{}, byType: map[reflect.Type]*registration{}}
+	t := &Types{}
+	t.table.Store(&typeTable{
+		byName: map[string]*registration{}, byType: map[reflect.Type]*registration{}, upcasters: map[messageType]Upcaster{},
+	})
+	return t
+}
+
+// change puts another table in the place of the present one: a copy with what fill has added to it.
+func (t *Types) change(fill func(*typeTable) error) error {
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	old := t.table.Load()
+	next := &typeTable{byName: maps.Clone(old.byName), byType: maps.Clone(old.byType), upcasters: maps.Clone(old.upcasters)}
+	if err := fill(next); err != nil {
+		return err
+	}
+	t.table.Store(next)
+	return nil
 }
 
 // TypeOption is an option of [Register].
@@ -55,77 +92,107 @@ type TypeOption func(*registration)
 // WithSchema sets the version of the schema that the Go type stands for, from 1. The default is 1.
 func WithSchema(version int) TypeOption { return func(r *registration) { r.schema = version } }
 
-// WithCodec sets the codec of the type. The default is [JSON].
-func WithCodec(codec Codec) TypeOption { return func(r *registration) { r.codec = codec } }
+// WithCodec sets the codec of the type. The default is [JSON]. A message whose content type is that of one of the former codecs is
+// decoded by that one, so that a type can change its codec and what is stored stays readable.
+func WithCodec(codec Codec, former ...Codec) TypeOption {
+	return func(r *registration) { r.codec, r.former = codec, former }
+}
 
-// Register ties a name on the wire to the Go type T, which is a struct or another type of value, not a pointer. It panics when
-// the name or the type is taken, or an argument breaks a rule: that is a mistake in the program, found when it starts.
+// Register ties a name on the wire to the Go type T, which is a struct or another type of value. It panics when the name or the type is
+// taken, or an argument breaks a rule: that is a mistake in the program, found when it starts.
+//
+// A type that is kept as [JSON] must come back as it was: Register encodes and decodes a value that has something in every field, and
+// panics with the name of the first one that is lost, as a field that is not exported is. Another codec is tried with a value of
+// [WithSample] only.
+//
+// With a codec other than JSON, T may also be a pointer to a struct, as the messages are that protobuf generates: they must not be copied.
 func Register[T any](types *Types, name string, options ...TypeOption) {
 	r := &registration{name: name, schema: 1, typ: reflect.TypeFor[T](), codec: JSON{}}
-	r.decode = func(codec Codec, data []byte) (any, error) {
-		var v T
-		err := codec.Unmarshal(data, &v)
-		return v, err
-	}
 	for _, option := range options {
 		option(r)
 	}
+	r.decode = decoderOf[T]()
 	if err := types.add(r); err != nil {
 		panic(fmt.Sprintf("eventsourcing: register %v as %q: %v", r.typ, name, err))
 	}
 }
 
 func (t *Types) add(r *registration) error {
+	if err := r.validate(); err != nil {
+		return err
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	return t.change(func(table *typeTable) error {
+		for from := range table.upcasters {
+			if from.name == r.name && from.schema >= r.schema {
+				return Invalidf("schema", "is %d, and there is an upcaster from schema %d; upcasters are for schemas below it", r.schema,
+					from.schema)
+			}
+		}
+		if other, taken := table.byName[r.name]; taken {
+			return Invalidf("message name", "is registered for %v already", other.typ)
+		}
+		if other, taken := table.byType[r.typ]; taken {
+			return Invalidf("type", "is registered as %q already", other.name)
+		}
+		table.byName[r.name], table.byType[r.typ] = r, r
+		return nil
+	})
+}
+
+func (r *registration) validate() error {
 	if err := ValidateName("message name", r.name); err != nil {
 		return err
 	}
 	switch {
 	case r.schema < 1:
 		return Invalidf("schema", "is %d; schema versions count from 1", r.schema)
-	case r.codec == nil:
+	case r.codec == nil || slices.Contains(r.former, nil):
 		return Invalidf("codec", "is nil")
-	case r.typ.Kind() == reflect.Pointer || r.typ.Kind() == reflect.Interface:
-		return Invalidf("type", "is a pointer or an interface; register the type of the value itself")
+	case r.typ.Kind() == reflect.Interface:
+		return Invalidf("type", "is an interface; register the types of the values in it")
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if other, taken := t.byName[r.name]; taken {
-		return Invalidf("message name", "is registered for %v already", other.typ)
+	if r.typ.Kind() == reflect.Pointer && (r.isJSON() || r.typ.Elem().Kind() != reflect.Struct) {
+		return Invalidf("type", "is a pointer; register the type of the value itself (a pointer to a struct takes a codec other than JSON)")
 	}
-	if other, taken := t.byType[r.typ]; taken {
-		return Invalidf("type", "is registered as %q already", other.name)
+	tagged := reflect.TypeFor[Tagged]()
+	r.tagged = r.typ.Implements(tagged)
+	if !r.tagged && reflect.PointerTo(r.typ).Implements(tagged) {
+		return Invalidf("type", "has EventTags with a pointer receiver, so that a value would have no tags; give it a value receiver")
 	}
-	t.byName[r.name], t.byType[r.typ] = r, r
 	return nil
+}
+
+// isJSON tells whether the type is kept as encoding/json has it.
+func (r *registration) isJSON() bool {
+	_, is := r.codec.(JSON)
+	return is
 }
 
 // NameOf returns the name on the wire that a Go type is registered under. The error is an [*UnknownTypeError] when it is not.
 func NameOf[T any](types *Types) (string, error) {
 	typ := reflect.TypeFor[T]()
-	types.mu.RLock()
-	r := types.byType[typ]
-	types.mu.RUnlock()
+	r := types.table.Load().byType[typ]
 	if r == nil {
 		return "", &UnknownTypeError{Type: typ.String()}
 	}
 	return r.name, nil
 }
 
-// Encode makes a message for a stream out of a value of a registered type, or a pointer to one. The error is an
-// [*UnknownTypeError] for another type, or that of the codec.
+// Tagged is implemented by the Go types of events that have tags. [Types.Encode] sets them.
+type Tagged interface {
+	// EventTags returns the tags of the event, such as "course:go-101": what decisions and queries find it by.
+	EventTags() []string
+}
+
+// Encode makes a message for a stream out of a value of a registered type, or a pointer to one, with the tags of a [Tagged]. The error is
+// an [*UnknownTypeError] for another type, or that of the codec.
 func (t *Types) Encode(stream string, v any) (*Message, error) {
-	value := reflect.ValueOf(v)
-	for value.IsValid() && value.Kind() == reflect.Pointer && !value.IsNil() {
-		value = value.Elem()
-	}
-	if !value.IsValid() {
-		return nil, &UnknownTypeError{Type: "nil"}
-	}
-	t.mu.RLock()
-	r := t.byType[value.Type()]
-	t.mu.RUnlock()
-	if r == nil {
-		return nil, &UnknownTypeError{Type: value.Type().String()}
+	r, value, err := t.table.Load().registrationOf(v)
+	if err != nil {
+		return nil, err
 	}
 	data, err := r.codec.Marshal(v)
 	if err != nil {
@@ -133,42 +200,32 @@ func (t *Types) Encode(stream string, v any) (*Message, error) {
 	}
 	m := NewMessage(stream, r.name, data)
 	m.Schema, m.ContentType = r.schema, r.codec.ContentType()
+	if r.tagged {
+		tagged, ok := v.(Tagged)
+		if !ok { // v is a pointer to a pointer
+			tagged, _ = reflect.TypeAssert[Tagged](value)
+		}
+		m.Tags = tagged.EventTags()
+	}
 	return m, nil
 }
 
-// Decode returns the Go value in a message: a value of the type that is registered for its name, not a pointer. The error is
-// an [*UnknownTypeError] when the name is not registered, or registered for another schema; otherwise it is that of the codec.
-func (t *Types) Decode(m *Message) (any, error) {
-	t.mu.RLock()
-	r := t.byName[m.Name]
-	t.mu.RUnlock()
-	if r == nil || r.schema != m.Schema {
-		e := &UnknownTypeError{Name: m.Name, Schema: m.Schema}
-		if r != nil {
-			e.Registered = r.schema
+// registrationOf finds what a value is registered as, and the value of that type behind the pointers that lead to it.
+func (t *typeTable) registrationOf(v any) (*registration, reflect.Value, error) {
+	value := reflect.ValueOf(v)
+	for {
+		pointer := value.IsValid() && value.Kind() == reflect.Pointer
+		if !value.IsValid() || pointer && value.IsNil() {
+			return nil, value, &UnknownTypeError{Type: "nil"}
 		}
-		return nil, e
+		if r := t.byType[value.Type()]; r != nil {
+			return r, value, nil
+		}
+		if !pointer {
+			return nil, value, &UnknownTypeError{Type: value.Type().String()}
+		}
+		value = value.Elem()
 	}
-	v, err := r.decode(r.codec, m.Data)
-	if err != nil {
-		return nil, fmt.Errorf("decode %s (schema %d) of message %s: %w", m.Name, m.Schema, m.ID, err)
-	}
-	return v, nil
-}
-
-// Decode returns the value of type T in a message. The error is that of [Types.Decode], or says that the message holds
-// another type.
-func Decode[T any](types *Types, m *Message) (T, error) {
-	v, err := types.Decode(m)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	typed, ok := v.(T)
-	if !ok {
-		return typed, fmt.Errorf("message %s is %q, which is a %T and not a %v", m.ID, m.Name, v, reflect.TypeFor[T]())
-	}
-	return typed, nil
 }
 
 // UnknownTypeError names the message or Go type that is not registered. It is an [ErrUnknownType].
@@ -183,6 +240,9 @@ func (e *UnknownTypeError) Error() string {
 	switch {
 	case e.Type != "":
 		return fmt.Sprintf("unknown type: the Go type %s is not registered; call Register for it", e.Type)
+	case e.Registered > e.Schema:
+		return fmt.Sprintf("unknown type: %q is registered with schema %d, the message has schema %d, and there is no upcaster for it", e.Name,
+			e.Registered, e.Schema)
 	case e.Registered != 0:
 		return fmt.Sprintf("unknown type: %q is registered with schema %d, the message has schema %d", e.Name, e.Registered, e.Schema)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 )
@@ -12,6 +13,7 @@ import (
 // [DeadLetterOthers]; several on one route are put together by [Switch]. A case by itself is a handler that skips other names.
 type Case struct {
 	name   string // of the messages; empty: of all others
+	types  *es.Types
 	handle es.HandlerFunc
 	err    error // what is wrong with it
 }
@@ -24,6 +26,9 @@ type Case struct {
 // A message of the name that cannot be decoded, or is of a schema that the type was not registered for, is a dead letter at once
 // ([es.DeadLetter]): to try again would not help. Messages of other names are skipped; [Switch] takes several names and decides about
 // the others.
+//
+// What counts is what a message is called today: one of an older schema goes through its upcasters ([es.Upcast]) first. When they make
+// several of it, the handler is called for each that it takes; their outputs are sent together, and an error of one is that of all.
 func On[T any](types *es.Types, handle func(ctx context.Context, event T, d *es.Delivery) ([]*es.Message, error)) *Case {
 	switch {
 	case types == nil:
@@ -35,7 +40,7 @@ func On[T any](types *es.Types, handle func(ctx context.Context, event T, d *es.
 	if err != nil {
 		return &Case{err: err}
 	}
-	return &Case{name: name, handle: func(ctx context.Context, d *es.Delivery) ([]*es.Message, error) {
+	return &Case{name: name, types: types, handle: func(ctx context.Context, d *es.Delivery) ([]*es.Message, error) {
 		event, err := es.Decode[T](types, d.Message)
 		if err != nil {
 			return nil, es.DeadLetter(err)
@@ -80,10 +85,42 @@ func (c *Case) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, error
 	switch {
 	case c.err != nil:
 		return nil, c.err
-	case c.name != "" && c.name != d.Name:
+	case c.types != nil && d.Message != nil && c.types.Upcasts(d.Message):
+		return handleToday(ctx, c.types, d, c.take)
+	}
+	return c.take(ctx, d)
+}
+
+// take handles a message of today.
+func (c *Case) take(ctx context.Context, d *es.Delivery) ([]*es.Message, error) {
+	if c.name != "" && c.name != d.Name {
 		return nil, es.Skip(nil)
 	}
 	return c.handle(ctx, d)
+}
+
+// handleToday has a handler handle what a message of an older schema is today. What the handler skips counts as handled by nobody; when
+// that is all, the message is skipped.
+func handleToday(ctx context.Context, types *es.Types, d *es.Delivery, take es.HandlerFunc) ([]*es.Message, error) {
+	today, err := types.Today(d.Message)
+	if err != nil {
+		return nil, es.DeadLetter(err)
+	}
+	skipped := es.Skip(nil)
+	var outputs []*es.Message
+	for _, m := range today {
+		one := *d
+		one.Message = m
+		out, err := take(ctx, &one)
+		if verdict, _ := es.Judge(err); err != nil && verdict == es.VerdictSkip {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		outputs, skipped = append(outputs, out...), nil
+	}
+	return outputs, skipped
 }
 
 // check says what is wrong with a case.
@@ -100,6 +137,7 @@ func (c *Case) check() error {
 // switching is a handler of several cases.
 type switching struct {
 	cases  map[string]es.HandlerFunc
+	types  []*es.Types    // of the cases
 	others es.HandlerFunc // nil: they are skipped
 	skip   error
 	err    error // what is wrong with it
@@ -139,6 +177,9 @@ func (s *switching) add(c *Case) error {
 		return es.Invalidf("case", "is a second one for messages named %q; a switch takes one for each name", c.name)
 	}
 	s.cases[c.name] = c.handle
+	if c.types != nil && !slices.Contains(s.types, c.types) {
+		s.types = append(s.types, c.types)
+	}
 	return nil
 }
 
@@ -147,6 +188,16 @@ func (s *switching) Handle(ctx context.Context, d *es.Delivery) ([]*es.Message, 
 	if s.err != nil {
 		return nil, s.err
 	}
+	for _, types := range s.types {
+		if d.Message != nil && types.Upcasts(d.Message) {
+			return handleToday(ctx, types, d, s.take)
+		}
+	}
+	return s.take(ctx, d)
+}
+
+// take handles a message of today.
+func (s *switching) take(ctx context.Context, d *es.Delivery) ([]*es.Message, error) {
 	handle, ok := s.cases[d.Name]
 	switch {
 	case ok:

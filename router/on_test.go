@@ -191,3 +191,59 @@ func TestMistakesInsideOfACaseAreFound(t *testing.T) {
 		}
 	}
 }
+
+// TestTypedHandlersAreChosenByWhatAMessageIsCalledToday: renamed, split and dropped events, in a case by itself and in a switch.
+func TestTypedHandlersAreChosenByWhatAMessageIsCalledToday(t *testing.T) {
+	t.Parallel()
+	types := itemTypes()
+	es.Upcast(types, "ThingAdded", 1, es.RenameEvent("ItemAdded", 1))
+	es.Upcast(types, "ThingMoved", 1, func(m *es.Message) ([]*es.Message, error) {
+		out, in := m.Clone(), m.Clone()
+		out.Name, out.Schema = "ItemRemoved", 2
+		in.Name = "ItemAdded"
+		return []*es.Message{out, in}, nil
+	})
+	es.Upcast(types, "ThingNoted", 1, es.DropEvent)
+	broken := errors.New("broken")
+	es.Upcast(types, "ThingBroken", 1, func(*es.Message) ([]*es.Message, error) { return nil, broken })
+	refused := errors.New("refused")
+	count := 0
+	add := On(types, func(_ context.Context, e added, d *es.Delivery) ([]*es.Message, error) {
+		if e.Count == 13 {
+			return nil, refused
+		}
+		count += e.Count
+		return []*es.Message{message("out-1", d.Name)}, nil
+	})
+	remove := On(types, func(_ context.Context, e removed, d *es.Delivery) ([]*es.Message, error) {
+		count -= e.Count
+		return []*es.Message{message("out-1", d.Name)}, nil
+	})
+	for _, c := range []struct {
+		name, data string
+		h          es.Handler
+		outputs    int
+		want       error
+		verdict    es.Verdict
+	}{
+		{"ThingAdded", `{"Count":1}`, add, 1, nil, es.VerdictDone},
+		{"ThingAdded", `{"Count":1}`, remove, 0, nil, es.VerdictSkip},
+		{"ThingMoved", `{"Count":1}`, add, 1, nil, es.VerdictDone},
+		{"ThingAdded", `{"Count":1}`, Switch(add, remove), 1, nil, es.VerdictDone},
+		{"ThingMoved", `{"Count":1}`, Switch(remove, add), 2, nil, es.VerdictDone},
+		{"ThingNoted", `{"Count":1}`, Switch(remove, add), 0, nil, es.VerdictSkip},
+		{"ThingMoved", `{"Count":13}`, Switch(remove, add), 0, refused, es.VerdictFailed},
+		{"ThingBroken", `{}`, Switch(remove, add), 0, broken, es.VerdictDead},
+		{"Other", `{}`, Switch(remove, add), 0, nil, es.VerdictSkip},
+	} {
+		m := es.NewMessage("item-1", c.name, []byte(c.data))
+		d := &es.Delivery{Message: m, Topic: "item", Attempt: 1}
+		out, err := c.h.Handle(t.Context(), d)
+		if verdict, _ := es.Judge(err); len(out) != c.outputs || verdict != c.verdict || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %d outputs, %v (%v), want %d and %v", c.name, len(out), err, verdict, c.outputs, c.verdict)
+		}
+		if d.Message != m || m.Name != c.name {
+			t.Errorf("the delivery has become %+v", d)
+		}
+	}
+}
