@@ -62,7 +62,7 @@ func readModels(ctx context.Context) error {
 }
 
 func Example_projection() {
-	run(projection)
+	run(projectionByHand)
 	// Output:
 	// customer-Ann: {1} customer-Bob: {2} at position 4
 	// another owner was faster
@@ -109,7 +109,7 @@ func project(ctx context.Context, backend es.Backend, name string, fence *es.Lea
 	return backend.ReadModels().Commit(ctx, commit)
 }
 
-func projection(ctx context.Context) error {
+func projectionByHand(ctx context.Context) error {
 	backend := memory.New()
 	defer backend.Close()
 	for i, customer := range []string{"customer-Ann", "customer-Bob", "customer-Bob"} {
