@@ -14,6 +14,7 @@ MODULES := $(GO) list -m -f '{{.Dir}}'
 LINTER := $(CURDIR)/bin/golangci-lint
 
 ADDR ?= 127.0.0.1:8000
+EXAMPLE ?= items
 STORE ?=
 ARGS ?=
 PKG ?= work
@@ -35,8 +36,8 @@ help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
-run: ## Run the example service; ADDR=127.0.0.1:8000, STORE= where it keeps its data, ARGS= any other flags
-	$(GO) run ./examples/items -addr '$(ADDR)' $(if $(STORE),-store '$(STORE)') $(ARGS)
+run: ## Run the example service; EXAMPLE=bank another one, ADDR=127.0.0.1:8000, STORE= where it keeps its data, ARGS= any other flags
+	$(GO) run ./examples/$(EXAMPLE) -addr '$(ADDR)' $(if $(STORE),-store '$(STORE)') $(ARGS)
 
 # The go command caches the result of a test by what the test itself reads. The architecture test lets the go command read the
 # sources, which the cache cannot see, so it always runs.

@@ -38,7 +38,7 @@ func Open(ctx context.Context, where string, c es.Config, log *slog.Logger) (es.
 	case scheme == "postgres":
 		return openPrivate(ctx, path, c, log)
 	case !ok:
-		return nil, errors.New("the store has no kind; write memory: or sqlite:PATH, such as sqlite:items.db")
+		return nil, errors.New("the store has no kind; write memory:, sqlite:PATH, such as sqlite:items.db, or postgres://USER@HOST/DATABASE")
 	case scheme == "sqlite":
 		return opened(sqlite.Open(sqlite.Config{Path: path, Namespace: c.Namespace, Logger: log}))
 	case scheme == "memory" && path == "":
