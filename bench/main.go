@@ -163,7 +163,7 @@ func list(out io.Writer, selected []measure.Workload) error {
 // compare prints the table of the workloads, and writes the report where it was asked for.
 func compare(ctx context.Context, selected []measure.Workload, o options, s measure.Stage, out io.Writer) error {
 	plan := o.plan(s, 7, 500*time.Millisecond)
-	r, err := report.New(plan)
+	r, err := report.New(plan) //nolint:contextcheck // it looks into folders only
 	if err != nil {
 		return err
 	}

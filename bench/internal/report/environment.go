@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	lite "zombiezen.com/go/sqlite"
+
+	"github.com/eventsourcing-go/eventsourcing/postgres/pgserver"
 )
 
 // environment is where and with what it was measured.
@@ -23,6 +26,7 @@ type environment struct {
 	Load      string            `json:"load,omitempty"`
 	Disk      string            `json:"disk,omitempty"`
 	SQLite    string            `json:"sqlite,omitempty"`
+	Postgres  string            `json:"postgresql,omitempty"`
 	Modules   map[string]string `json:"modules"`
 }
 
@@ -56,7 +60,10 @@ func here() environment {
 
 // shown are the modules whose versions matter.
 func shown() []string {
-	return []string{toolkit, toolkit + "/sqlite", watermill, "zombiezen.com/go/sqlite", "modernc.org/sqlite"}
+	return []string{
+		toolkit, toolkit + "/sqlite", toolkit + "/postgres", watermill, "zombiezen.com/go/sqlite", "modernc.org/sqlite",
+		"github.com/jackc/pgx/v5",
+	}
 }
 
 // version is that of a module. One of this work tree has none.
@@ -79,12 +86,24 @@ func (e environment) lines() [][2]string {
 	if e.Disk != "" {
 		lines = append(lines, [2]string{"disk", e.Disk}, [2]string{"SQLite", e.SQLite})
 	}
+	if e.Postgres != "" {
+		lines = append(lines, [2]string{"PostgreSQL", e.Postgres})
+	}
 	for _, path := range shown() {
 		if version, known := e.Modules[path]; known {
 			lines = append(lines, [2]string{"module", path + " " + version})
 		}
 	}
 	return lines
+}
+
+// installedPostgres is the version of PostgreSQL that a stage starts; empty when there is none, or it is installed by the run itself.
+func installedPostgres() string {
+	found, err := pgserver.Installed(context.Background())
+	if err != nil || len(found) == 0 {
+		return ""
+	}
+	return found[0].Version
 }
 
 // processor reads the name of the processor as Linux has it; elsewhere it is the architecture.

@@ -76,13 +76,13 @@ func TestLatencyCanBeWhatIsMeasured(t *testing.T) {
 	contains(t, "the chart", string(chart(m)), "ns from beginning to end, at the median, less is better")
 }
 
-func TestTheHeaderSaysWhichDiskAndWhichSQLite(t *testing.T) {
+func TestTheHeaderSaysWhichDiskAndWhichDatabases(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	if err := begin(t).WriteHeader(&out); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, "the header", out.String(), "syncs of 4 KiB at the end of a file a second", "\nSQLite       3.")
+	contains(t, "the header", out.String(), "syncs of 4 KiB at the end of a file a second", "\nSQLite       3.", "\nPostgreSQL   1")
 	r, err := New(measure.Plan{})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestTheHeaderSaysWhichDiskAndWhichSQLite(t *testing.T) {
 	if err := r.WriteHeader(&out); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out.String(), "SQLite") {
+	if strings.Contains(out.String(), "SQLite") || strings.Contains(out.String(), "PostgreSQL ") {
 		t.Errorf("nothing is measured on a disk, and the header is\n%s", &out)
 	}
 }

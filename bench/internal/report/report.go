@@ -31,7 +31,7 @@ func New(plan measure.Plan) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.environment.Disk = disk
+		r.environment.Disk, r.environment.Postgres = disk, installedPostgres()
 	}
 	return r, nil
 }

@@ -31,6 +31,9 @@ func onSQLite() []measure.Workload {
 		sqliteOutboxBy64(),
 		sqliteOutboxToHandler(),
 		sqliteVisible(),
+		sqliteProject(),
+		sqliteLoadAggregate(),
+		sqliteUpdateAggregate(),
 	}
 	for i := range all {
 		all[i].Backend = "SQLite"

@@ -56,7 +56,7 @@ func takeFiveMillis(_ context.Context, n int) (measure.Result, error) {
 
 // items is a service whose items are added and looked at over HTTP.
 type items struct {
-	*projection
+	*shownProjection
 
 	backend es.Backend
 	path    string
@@ -99,7 +99,7 @@ func openItems(stored int) func(context.Context, measure.Stage) (measure.Setup, 
 }
 
 func newItems(ctx context.Context, backend es.Backend, stored int) (*items, error) {
-	s := &items{backend: backend, projection: &projection{backend: backend}, ended: make(chan error, 1)}
+	s := &items{backend: backend, shownProjection: &shownProjection{backend: backend}, ended: make(chan error, 1)}
 	if err := s.store(ctx, stored); err != nil {
 		return nil, err
 	}
@@ -252,14 +252,14 @@ func (s *items) Close() error {
 	return errors.Join(err, headErr, s.backend.Close(), discard(s.path))
 }
 
-// projection makes a document of each event.
-type projection struct {
+// shownProjection makes a document of each event.
+type shownProjection struct {
 	backend  es.Backend
 	progress es.Progress
 }
 
 // run projects until ctx ends.
-func (p *projection) run(ctx context.Context) error {
+func (p *shownProjection) run(ctx context.Context) error {
 	for {
 		head, err := p.backend.Events().Wait(ctx, p.progress.Checkpoint)
 		if err != nil {
@@ -272,7 +272,7 @@ func (p *projection) run(ctx context.Context) error {
 }
 
 // catchUp projects up to a position.
-func (p *projection) catchUp(ctx context.Context, position int64) error {
+func (p *shownProjection) catchUp(ctx context.Context, position int64) error {
 	const most = 1000
 	for p.progress.Position < position {
 		head, err := p.backend.Events().Head(ctx)
