@@ -2,12 +2,15 @@ package estest
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	es "github.com/eventsourcing-go/eventsourcing"
+	"github.com/eventsourcing-go/eventsourcing/internal/compare"
 )
 
 // Clock is a clock that stands still until a test moves it. It is for the code of a program that is given its time: its method Now is a
@@ -19,7 +22,7 @@ type Clock struct {
 	mu       sync.Mutex
 	now      time.Time
 	sleepers []*sleeper // by time
-	waiting  noted[int] // has the number of sleepers after each change, as its last item
+	waiting  noted[int] // has the number of sleepers as its item
 }
 
 type sleeper struct {
@@ -34,7 +37,7 @@ func NewClock(now time.Time) *Clock { return &Clock{now: es.Timestamp(now)} }
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	return es.Timestamp(c.now)
 }
 
 // Since returns how long ago a time is, by the clock.
@@ -62,26 +65,36 @@ func (c *Clock) set(now time.Time) {
 		if s.until.After(now) {
 			break
 		}
-		s.awake <- now
+		s.awake <- es.Timestamp(now)
 		woken++
 	}
 	c.sleepers = slices.Delete(c.sleepers, 0, woken)
-	c.waiting.add(len(c.sleepers))
+	c.waiting.set(len(c.sleepers))
 }
 
-// After returns a channel that is sent the time when the clock has moved on by a duration; at once when that is not above 0.
+// After returns a channel that is sent the time when the clock has moved on by a duration; at once when that is not above 0. Until then
+// AwaitSleepers counts it, whether somebody receives or not; where one may give up waiting, Sleep is the better way.
 func (c *Clock) After(d time.Duration) <-chan time.Time {
 	return c.sleeper(d).awake
 }
 
-// Sleep returns when the clock has moved on by a duration, or when ctx ends, with its error.
+// Sleep returns when the clock has moved on by a duration, or when ctx ends, with its error; at once when it has ended before. When both
+// have come, it has slept.
 func (c *Clock) Sleep(ctx context.Context, d time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	s := c.sleeper(d)
 	select {
 	case <-s.awake:
 		return nil
 	case <-ctx.Done():
 		c.leave(s)
+	}
+	select {
+	case <-s.awake:
+		return nil
+	default:
 		return ctx.Err()
 	}
 }
@@ -91,7 +104,7 @@ func (c *Clock) sleeper(d time.Duration) *sleeper {
 	defer c.mu.Unlock()
 	s := &sleeper{until: c.now.Add(d), awake: make(chan time.Time, 1)}
 	if d <= 0 {
-		s.awake <- c.now
+		s.awake <- es.Timestamp(c.now)
 		return s
 	}
 	at, _ := slices.BinarySearchFunc(c.sleepers, s, func(other, s *sleeper) int {
@@ -101,7 +114,7 @@ func (c *Clock) sleeper(d time.Duration) *sleeper {
 		return -1 // behind those of the same time
 	})
 	c.sleepers = slices.Insert(c.sleepers, at, s)
-	c.waiting.add(len(c.sleepers))
+	c.waiting.set(len(c.sleepers))
 	return s
 }
 
@@ -110,7 +123,7 @@ func (c *Clock) leave(s *sleeper) {
 	defer c.mu.Unlock()
 	if at := slices.Index(c.sleepers, s); at >= 0 {
 		c.sleepers = slices.Delete(c.sleepers, at, at+1)
-		c.waiting.add(len(c.sleepers))
+		c.waiting.set(len(c.sleepers))
 	}
 }
 
@@ -118,12 +131,26 @@ func (c *Clock) leave(s *sleeper) {
 // takes longer than [Patience] the test fails.
 func (c *Clock) AwaitSleepers(t testing.TB, n int) {
 	t.Helper()
-	counts, ok := c.waiting.await(patient(t), func(counts []int) bool { return n <= 0 || len(counts) > 0 && counts[len(counts)-1] >= n })
-	if !ok {
-		now := 0
+	waiting := 0
+	_, ok := c.waiting.await(patient(t), func(counts []int) bool {
 		if len(counts) > 0 {
-			now = counts[len(counts)-1]
+			waiting = counts[0]
 		}
-		t.Fatalf("waited in vain for %d to wait for the clock; there are %d", n, now)
+		return waiting >= n
+	})
+	if !ok {
+		t.Fatalf("waited in vain for %d to wait for the clock; there are %d\n%s", n, waiting, c.describe())
 	}
+}
+
+// describe writes what the clock shows, and until when is waited for it.
+func (c *Clock) describe() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "the clock shows %s\n", compare.Text(es.Timestamp(c.now)))
+	describeLast(&b, len(c.sleepers), func(i int) string {
+		return fmt.Sprintf("waits until %s, for %v more", compare.Text(es.Timestamp(c.sleepers[i].until)), c.sleepers[i].until.Sub(c.now))
+	})
+	return strings.TrimSuffix(b.String(), "\n")
 }

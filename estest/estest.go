@@ -11,6 +11,10 @@
 // do, its harness says by capability methods; embed [Minimal] and override what it can. A line that needs more than the
 // backend has is skipped by name, so that the report shows what is not promised.
 //
+// Who writes an application has another kit here, to test it with: [Given] for what aggregates decide, [GivenStored] for what is appended,
+// [Project] for projections, [Recorder] and [FakePublisher] for handlers, [Clock] for code that is given its time, and [CheckStoredEvents]
+// for what is stored already.
+//
 // The package needs nothing but the standard library and the toolkit.
 package estest
 

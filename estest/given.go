@@ -14,7 +14,8 @@ import (
 )
 
 // Past is the events that a decision of an aggregate is made after; see [Given]. S is its state and E the type of its events, as a
-// rule an interface. Its methods leave it as it is and return another one, so that several tests can begin with the same past.
+// rule an interface. Its methods leave it as it is and return another one, so that several tests can begin with the same past; those that
+// are tests of their own, such as subtests, take it by For.
 type Past[S, E any] struct {
 	t       testing.TB
 	evolve  func(S, E) S
@@ -34,13 +35,24 @@ type Past[S, E any] struct {
 //		Then(Withdrawn{Amount: 30})
 //
 // What everybody relies on who calls the functions of an aggregate is looked after on the way: the same events make the same state each
-// time, and a decision does not change the state that it is given. A test in which that is not so fails and says what differs.
+// time, and a decision does not change the state that it is given. A test in which that is not so fails and says what differs. So does a
+// test that decides something and says nothing about what comes of it.
+//
+// Events and states are compared field by field, unexported ones too. Nil and empty lists and maps are the same, times are when they are
+// the same instant, and a type that has a method Equal is asked: what that overlooks, the test overlooks.
 func Given[S, E any](t testing.TB, evolve func(S, E) S) *Past[S, E] {
 	t.Helper()
 	if evolve == nil {
 		t.Fatalf("estest.Given: evolve is nil; give it the function that makes a state of a state and an event")
 	}
 	return &Past[S, E]{t: t, evolve: evolve}
+}
+
+// For returns the past for another test: a subtest that begins with the past of the test that it belongs to. What is wrong fails that one.
+func (p *Past[S, E]) For(t testing.TB) *Past[S, E] {
+	next := *p
+	next.t = t
+	return &next
 }
 
 // After adds events to the past.
@@ -68,6 +80,10 @@ func (p *Past[S, E]) Cloning(clone func(S) S) *Past[S, E] {
 // Through passes each event through its stored form, those that are given and those that are decided: it is encoded and decoded as a
 // store has it done. An event that loses something that way, such as an unexported field, fails the test.
 func (p *Past[S, E]) Through(types *es.Types) *Past[S, E] {
+	p.t.Helper()
+	if types == nil {
+		p.t.Fatalf("estest.Given: Through has no types; give it those that the program stores events with")
+	}
 	next := *p
 	next.types = types
 	return &next
@@ -85,11 +101,12 @@ func (p *Past[S, E]) Ignoring(fields ...string) *Past[S, E] {
 func (p *Past[S, E]) State() S {
 	p.t.Helper()
 	state := p.fold()
-	first := compare.Text(state)
+	text, first := compare.Text(state), compare.Raw(state)
 	again := p.fold()
 	differs := compare.Values(again, state, nil)
-	if len(differs) == 0 && compare.Text(state) != first { // they are one and the same
-		differs = []compare.Difference{{Got: compare.Text(state), Want: first}}
+	if then := compare.Raw(state); len(differs) == 0 && then != first { // they are one and the same
+		before, after := readable(text, compare.Text(state), first, then)
+		differs = []compare.Difference{{Got: after, Want: before}}
 	}
 	if len(differs) > 0 {
 		p.t.Fatal(unsteady(differs))
@@ -97,7 +114,15 @@ func (p *Past[S, E]) State() S {
 	return state
 }
 
-// ThenState fails the test unless the events make this state. It compares field by field, unexported ones too.
+// readable returns two texts when they differ, and otherwise those that have all that two values hold.
+func readable(before, after, rawBefore, rawAfter string) (was, is string) {
+	if before != after {
+		return before, after
+	}
+	return rawBefore, rawAfter
+}
+
+// ThenState fails the test unless the events make this state. It compares field by field, unexported ones too; see [Given].
 func (p *Past[S, E]) ThenState(want S) *Past[S, E] {
 	p.t.Helper()
 	got := p.State()
@@ -109,25 +134,31 @@ func (p *Past[S, E]) ThenState(want S) *Past[S, E] {
 	b.WriteString("the state is not the wanted one\n")
 	compare.Describe(&b, "  ", differs)
 	p.describe(&b, &got)
-	p.t.Fatal(b.String())
+	p.t.Fatal(strings.TrimSuffix(b.String(), "\n"))
 	return p
 }
 
 // When decides. The function is that which the aggregate's repository is called with; often it is made from a command. It is called
-// once.
+// once. What comes of it is to be looked at: by a method of the outcome that begins with Then, or by Err; Events will do where there is no
+// error.
 func (p *Past[S, E]) When(decide func(state S) ([]E, error)) *Outcome[S, E] {
 	p.t.Helper()
+	if decide == nil {
+		p.t.Fatalf("estest.Given: When has no function that decides")
+	}
 	state := p.State()
-	before := compare.Text(state)
+	text, before := compare.Text(state), compare.Raw(state)
 	events, err := decide(p.lent(state))
-	if after := compare.Text(state); after != before {
-		p.t.Fatal(p.meddled(before, after))
+	if after := compare.Raw(state); after != before {
+		p.t.Fatal(p.meddled(readable(text, compare.Text(state), before, after)))
 	}
 	events = slices.Clone(events)
 	for i, event := range events {
 		events[i] = p.stored(event)
 	}
-	return &Outcome[S, E]{past: p, state: state, events: events, err: err}
+	o := &Outcome[S, E]{past: p, state: state, events: events, err: err}
+	o.expected = expect(p.t, o.unexpected)
+	return o
 }
 
 // lent is the state that a decision gets.
@@ -141,7 +172,7 @@ func (p *Past[S, E]) lent(state S) S {
 		var b strings.Builder
 		b.WriteString("the clone of the state is not like it\n")
 		compare.Describe(&b, "  ", differs)
-		p.t.Fatal(b.String())
+		p.t.Fatal(strings.TrimSuffix(b.String(), "\n"))
 	}
 	return lent
 }
@@ -152,7 +183,7 @@ func (p *Past[S, E]) meddled(before, after string) string {
 	if p.clone != nil {
 		what = "the decision changed a clone of the state, and with it the state: they share what the clone should have copied"
 	}
-	return fmt.Sprintf("%s\n  before: %s\n  after:  %s\n", what, compare.Clip(before), compare.Clip(after))
+	return fmt.Sprintf("%s\n  before: %s\n  after:  %s", what, compare.Clip(before), compare.Clip(after))
 }
 
 // fold makes the state of the events.
@@ -190,7 +221,7 @@ func (p *Past[S, E]) stored(event E) E {
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s does not survive being stored as %s\n", compare.Clip(compare.Text(event)), compare.Clip(string(m.Data)))
 		compare.Describe(&b, "  ", differs)
-		p.t.Fatal(b.String())
+		p.t.Fatal(strings.TrimSuffix(b.String(), "\n"))
 	}
 	return again
 }
@@ -220,17 +251,29 @@ func (p *Past[S, E]) describe(b *strings.Builder, state *S) {
 // Outcome is what an aggregate decided; see [Past].When. Each test says what it should have been by one of the methods that begin
 // with Then.
 type Outcome[S, E any] struct {
-	past   *Past[S, E]
-	state  S // that the decision was made on
-	events []E
-	err    error
+	past     *Past[S, E]
+	state    S // that the decision was made on
+	events   []E
+	err      error
+	expected *expectation
+}
+
+// unexpected is the report on a test that has decided something and wants nothing of it.
+func (o *Outcome[S, E]) unexpected() string {
+	if o.err != nil {
+		return fmt.Sprintf("the decision failed, and the test says nothing about that; end it with ThenError\n  error: %v", o.err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "decided %s, and the test says nothing about that; end it with Then\n", count(len(o.events), "event"))
+	compare.DescribeList(&b, "  ", anys(o.events))
+	return b.String()
 }
 
 // Then fails the test unless these events were decided, in this order; none of them means that nothing was decided, and no error. It
 // returns the past with the events in it, so that the next decision can follow.
 func (o *Outcome[S, E]) Then(want ...E) *Past[S, E] {
-	t := o.past.t
-	t.Helper()
+	o.past.t.Helper()
+	o.expected.meet()
 	if o.err != nil {
 		o.failf("the decision failed, want %s\n  error: %v\n", count(len(want), "event"), o.err)
 	}
@@ -238,7 +281,7 @@ func (o *Outcome[S, E]) Then(want ...E) *Past[S, E] {
 	if lists := compare.Align(got, anys(want), o.past.ignored); !lists.Same() {
 		var b strings.Builder
 		lists.Describe(&b, "  ")
-		o.failf("decided %s, want %s\n%s", count(len(got), "event"), count(len(want), "event"), b.String())
+		o.failf("decided %s, want %s\n%s", count(len(got), "event"), instead(len(got), len(want)), b.String())
 	}
 	next := *o.past
 	next.events = slices.Concat(o.past.events, o.events)
@@ -248,7 +291,8 @@ func (o *Outcome[S, E]) Then(want ...E) *Past[S, E] {
 // ThenError fails the test unless the decision failed with this error or one that wraps it, as errors.Is tells.
 func (o *Outcome[S, E]) ThenError(target error) *Past[S, E] {
 	o.past.t.Helper()
-	return o.thenError(fmt.Sprintf("the error %q", fmt.Sprint(target)), func(err error) bool { return errors.Is(err, target) })
+	wantsError(o.past.t, target, "Then is for a decision that does not fail")
+	return o.thenError(fmt.Sprintf("the error %q", target), func(err error) bool { return errors.Is(err, target) })
 }
 
 // ThenErrorThat fails the test unless the decision failed with an error that a function accepts. The name is what the report calls
@@ -272,21 +316,29 @@ func (o *Outcome[S, E]) ThenEither(want []E, err error) *Past[S, E] {
 }
 
 // Events returns what was decided, for what the methods that begin with Then do not say.
-func (o *Outcome[S, E]) Events() []E { return slices.Clone(o.events) }
+func (o *Outcome[S, E]) Events() []E {
+	if o.err == nil {
+		o.expected.meet()
+	}
+	return slices.Clone(o.events)
+}
 
 // Err returns the error of the decision.
-func (o *Outcome[S, E]) Err() error { return o.err }
+func (o *Outcome[S, E]) Err() error {
+	o.expected.meet()
+	return o.err
+}
 
 func (o *Outcome[S, E]) thenError(name string, accepts func(error) bool) *Past[S, E] {
-	t := o.past.t
-	t.Helper()
+	o.past.t.Helper()
+	o.expected.meet()
 	switch {
 	case o.err == nil:
 		var b strings.Builder
 		compare.DescribeList(&b, "  ", anys(o.events))
 		o.failf("decided %s, want %s\n%s", count(len(o.events), "event"), name, b.String())
 	case !accepts(o.err):
-		o.failf("the decision failed with another error, want %s\n  error: %v\n", name, o.err)
+		o.failf("the decision failed with another error, want %s\n  error: %v\n%s", name, o.err, sameText(name, o.err))
 	case len(o.events) > 0:
 		var b strings.Builder
 		compare.DescribeList(&b, "  ", anys(o.events))
@@ -295,13 +347,32 @@ func (o *Outcome[S, E]) thenError(name string, accepts func(error) bool) *Past[S
 	return o.past
 }
 
-// fail ends the test with what is wrong and what the decision was made after.
+// sameText explains an error that reads as the wanted one and is not it.
+func sameText(name string, err error) string {
+	if name != fmt.Sprintf("the error %q", err) {
+		return ""
+	}
+	return "  it has the same text, and is not that error nor wraps it: is it made anew each time, or formatted with %v instead of %w?\n"
+}
+
+// failf ends the test with what is wrong and what the decision was made after.
 func (o *Outcome[S, E]) failf(format string, args ...any) {
 	o.past.t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, format, args...)
 	o.past.describe(&b, &o.state)
-	o.past.t.Fatal(b.String())
+	o.past.t.Fatal(strings.TrimSuffix(b.String(), "\n"))
+}
+
+// instead is how many events are wanted, as a number where that is what is wrong.
+func instead(got, want int) string {
+	switch {
+	case got != want:
+		return count(want, "event")
+	case want == 1:
+		return "another one"
+	}
+	return "other ones"
 }
 
 // anys is a list of events as a list of values to compare.

@@ -2,15 +2,16 @@ package estest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	es "github.com/eventsourcing-go/eventsourcing"
 	"github.com/eventsourcing-go/eventsourcing/internal/compare"
+	"github.com/eventsourcing-go/eventsourcing/projection"
 )
 
 // Engine is something that follows an event store, as a projection does.
@@ -27,11 +28,13 @@ type Projected[B es.Backend] struct {
 	types   *es.Types
 	given   []StreamEvents
 	ignored []string
+
+	expected *expectation
 }
 
 // Project begins a test of a projection: given events, then these documents are in its read models. It runs the projection itself, on
 // new backends that open makes, and each of them is closed; memory.New will do. The function build makes the projection with its real
-// handlers, and with batches of a size that it is told.
+// handlers, and with batches of a size that it is told; one of package projection that takes other batches fails the test.
 //
 //	estest.Project(t, memory.New, func(b *memory.Backend, batch int) (estest.Engine, error) {
 //		return projection.New(projection.Config{
@@ -42,15 +45,24 @@ type Projected[B es.Backend] struct {
 //		Then(estest.Documents("balances", map[string]Balance{"7": {Amount: 5}}))
 //
 // The events are handled several times over, each time on an empty backend: each event in a commit of its own; all of them in one
-// commit; and with a stop in the middle and a new start. The documents must be the same.
+// commit; and with a stop in the middle and a new start. The documents must be the same. Nothing is handled before a method is called that
+// begins with Then, and a test that calls none fails.
 func Project[B es.Backend](t testing.TB, open func() B, build func(backend B, batch int) (Engine, error)) *Projected[B] {
-	return &Projected[B]{t: t, open: open, build: build}
+	t.Helper()
+	if open == nil || build == nil {
+		t.Fatalf("estest.Project: it takes a function that opens a backend, and one that makes the projection")
+	}
+	p := &Projected[B]{t: t, open: open, build: build}
+	p.expected = expect(t, func() string {
+		return "estest.Project: no event was handled, because the test says nothing about what should come of it; end it with Then"
+	})
+	return p
 }
 
-// Given says which events there are. They are appended in this order, those of one [In] together.
+// Given says which events there are. They are appended in this order, those of one [In] together, after those of an earlier Given.
 func (p *Projected[B]) Given(types *es.Types, given ...StreamEvents) *Projected[B] {
 	next := *p
-	next.types, next.given = types, given
+	next.types, next.given = types, slices.Concat(p.given, given)
 	return &next
 }
 
@@ -68,7 +80,7 @@ type Expected struct {
 }
 
 // Documents says what a model must hold: these documents by their keys, and no others. They are compared as Go values, field by field,
-// and decoded as JSON; their revisions do not count.
+// and decoded as JSON; their revisions do not count, and neither does what T has no field for. See [Given] for what is the same.
 func Documents[T any](model string, want map[string]T) Expected {
 	return DocumentsAs(es.JSON{}, model, want)
 }
@@ -80,8 +92,8 @@ func DocumentsAs[T any](codec es.Codec, model string, want map[string]T) Expecte
 		for _, d := range documents {
 			var value T
 			if err := codec.Unmarshal(d.Data, &value); err != nil {
-				return nil, fmt.Errorf("document %q is %s, which makes no %T: %w", d.Key, compare.Clip(compare.Text(json.RawMessage(d.Data))),
-					value, err)
+				return nil, fmt.Errorf("document %q cannot be decoded as %v: %w\n  it is %s", d.Key, reflect.TypeFor[T](), err,
+					compare.Clip(compare.Text(d.Data)))
 			}
 			got[d.Key] = value
 		}
@@ -89,36 +101,50 @@ func DocumentsAs[T any](codec es.Codec, model string, want map[string]T) Expecte
 	}}
 }
 
-// Then fails the test unless the projection makes these documents of the events, in every way that it may come to handle them.
+// Then fails the test unless the projection makes these documents of the events, in every way that it may come to handle them. It wants the
+// documents of one model at least.
 func (p *Projected[B]) Then(want ...Expected) *Projected[B] {
 	p.t.Helper()
+	if len(want) == 0 {
+		p.t.Fatalf("estest.Project: Then wants nothing, and cannot fail; give it Documents of a model, of which there may be none")
+	}
 	passed := ""
-	p.each(func(way string, b B, err error) {
+	p.each(func(way string, b B, came result) {
 		p.t.Helper()
-		if err != nil {
-			p.failf("the projection failed, %s\n  error: %v\n", way, err)
-		}
+		p.wantNoError(way, came)
 		for _, expected := range want {
 			if report := p.differ(b.ReadModels(), expected); report != "" {
-				p.failf("model %q is not as wanted, %s%s\n%s", expected.model, way, passed, report)
+				p.failf("model %q is not as wanted %s%s\n%s%s", expected.model, way, passed, report, came.trouble)
 			}
 		}
 		if passed == "" {
-			passed = "; it is as wanted, " + way
+			passed = ", and it is " + way
 		}
 	})
 	return p
+}
+
+func (p *Projected[B]) wantNoError(way string, came result) {
+	p.t.Helper()
+	if came.err != nil {
+		p.failf("the projection failed %s\n  error: %v\n", way, came.err)
+	}
 }
 
 // ThenThat calls a function with the backend when the events have been handled, in every way that they may be: for tables of the
 // program's own, and for what else is to be looked at.
 func (p *Projected[B]) ThenThat(check func(t testing.TB, backend B)) *Projected[B] {
 	p.t.Helper()
-	p.each(func(way string, b B, err error) {
+	p.each(func(way string, b B, came result) {
 		p.t.Helper()
-		if err != nil {
-			p.failf("the projection failed, %s\n  error: %v\n", way, err)
-		}
+		p.wantNoError(way, came)
+		failed := p.t.Failed()
+		defer func() {
+			p.t.Helper()
+			if !failed && p.t.Failed() {
+				p.t.Logf("this is what has come of the events %s\n%s", way, came.trouble)
+			}
+		}()
 		check(p.t, b)
 	})
 	return p
@@ -127,54 +153,98 @@ func (p *Projected[B]) ThenThat(check func(t testing.TB, backend B)) *Projected[
 // ThenError fails the test unless the projection ends by itself with this error or one that wraps it, as errors.Is tells.
 func (p *Projected[B]) ThenError(target error) *Projected[B] {
 	p.t.Helper()
-	p.each(func(way string, _ B, err error) {
+	wantsError(p.t, target, "Then is for a projection that does not fail")
+	name := fmt.Sprintf("the error %q", target)
+	p.each(func(way string, _ B, came result) {
 		p.t.Helper()
-		if !errors.Is(err, target) {
-			p.failf("want the projection to fail with %q, %s\n  error: %v\n", fmt.Sprint(target), way, err)
+		switch {
+		case came.err == nil:
+			p.failf("the projection did not fail %s, want %s\n%s", way, name, came.trouble)
+		case !errors.Is(came.err, target):
+			p.failf("the projection failed with another error %s, want %s\n  error: %v\n%s", way, name, came.err, sameText(name, came.err))
 		}
 	})
 	return p
 }
 
+// result is what has come of the events in one way: the error that the projection has ended with, and what else has gone wrong.
+type result struct {
+	err     error
+	trouble string
+}
+
 // each has the events handled in each way, and shows what has come of it.
-func (p *Projected[B]) each(show func(way string, b B, err error)) {
+func (p *Projected[B]) each(show func(way string, b B, came result)) {
 	p.t.Helper()
-	total := 0
-	for _, s := range p.given {
-		total += len(s.events)
-	}
-	before, after := halves(p.given, total/2)
-	p.one("each event in a commit of its own", 1, show, p.given)
-	if total > 1 {
-		p.one(fmt.Sprintf("all %d events in one commit", total), total, show, p.given)
-		p.one(fmt.Sprintf("stopped after %s and started again", count(total/2, "event")), total, show, before, after)
+	p.expected.meet()
+	n := total(p.given)
+	before, after := halves(p.given, n/2)
+	p.one("with each event in a commit of its own", 1, show, p.given)
+	if n > 1 {
+		p.one(fmt.Sprintf("with all %d events in one commit", n), n, show, p.given)
+		p.one(fmt.Sprintf("when it is stopped after %s and started again", count(n/2, "event")), n, show, before, after)
 	}
 }
 
 // one has the events handled in one way, on a new backend: the parts after each other, each by a new projection.
-func (p *Projected[B]) one(way string, batch int, show func(way string, b B, err error), parts ...[]StreamEvents) {
+func (p *Projected[B]) one(way string, batch int, show func(way string, b B, came result), parts ...[]StreamEvents) {
 	p.t.Helper()
 	b := p.open()
 	defer func() {
+		p.t.Helper()
 		if err := b.Close(); err != nil {
 			p.t.Errorf("close the backend: %v", err)
 		}
 	}()
 	ctx := patient(p.t)
-	var failed error
+	var came result
 	for _, part := range parts {
-		if err := appendAll(ctx, b.Events(), p.types, part); err != nil {
+		if _, err := appendAll(ctx, b.Events(), p.types, part); err != nil {
 			p.t.Fatalf("estest.Project: %v", err)
 		}
 		engine, err := p.build(b, batch)
+		if err == nil && engine == nil {
+			err = errors.New("it is nil")
+		}
 		if err != nil {
 			p.t.Fatalf("estest.Project: make the projection: %v", err)
 		}
-		if failed = handleAll(ctx, engine, b.Events()); failed != nil {
+		came.err = handleAll(ctx, engine, b.Events())
+		s := statusOf(ctx, engine)
+		came.trouble += troubleOf(s)
+		if came.err != nil {
 			break
 		}
+		if batch == 1 && s.Commits < s.Handled {
+			p.t.Fatalf("estest.Project: the projection took several events in one batch, and was to take each in its own; set its BatchSize " +
+				"to what the function gets")
+		}
 	}
-	show(way, b, failed)
+	show(way, b, came)
+}
+
+// statusOf is how a projection of package projection has done; zero for another engine, and when it cannot be read.
+func statusOf(ctx context.Context, engine Engine) projection.Status {
+	p, ok := engine.(interface {
+		Status(ctx context.Context) (projection.Status, error)
+	})
+	if !ok {
+		return projection.Status{}
+	}
+	s, err := p.Status(ctx)
+	if err != nil {
+		return projection.Status{LastError: err}
+	}
+	return s
+}
+
+// troubleOf writes what has gone wrong with a projection that has not ended because of it.
+func troubleOf(s projection.Status) string {
+	if s.Skipped+s.Parked == 0 && s.LastError == nil {
+		return ""
+	}
+	return fmt.Sprintf("skipped %s, parked %s; what went wrong last: %v\n", count(int(s.Skipped), "event"), count(int(s.Parked), "event"),
+		s.LastError)
 }
 
 // handleAll runs an engine until it has handled what a store holds.
@@ -244,6 +314,9 @@ func (p *Projected[B]) differ(models es.ReadModels, expected Expected) string {
 	}
 	var b strings.Builder
 	compare.Describe(&b, "  ", differs)
+	if len(all) == 0 && len(differs) > 0 {
+		b.WriteString("  there are no documents at all: is that the name of the model, and has the projection a handler for the events?\n")
+	}
 	return b.String()
 }
 
@@ -252,5 +325,5 @@ func (p *Projected[B]) failf(format string, args ...any) {
 	var b strings.Builder
 	fmt.Fprintf(&b, format, args...)
 	describeStreams(&b, "given", p.types, p.given)
-	p.t.Fatal(b.String())
+	p.t.Fatal(strings.TrimSuffix(b.String(), "\n"))
 }

@@ -13,62 +13,6 @@ import (
 	"github.com/eventsourcing-go/eventsourcing/internal/compare"
 )
 
-// StreamEvents is events of one stream, made by [In].
-type StreamEvents struct {
-	stream string
-	tags   []string
-	events []any
-}
-
-// In is events of a stream: Go values of registered types, or messages. As a past they are appended, and as an outcome they are
-// compared with what was appended; of a message the name, the schema, the data and the tags count, and neither ID nor time.
-func In(stream string, events ...any) StreamEvents {
-	return StreamEvents{stream: stream, events: events}
-}
-
-// Tagged adds tags to those that the events have themselves, see [es.Tagged].
-func (s StreamEvents) Tagged(tags ...string) StreamEvents {
-	s.tags = slices.Concat(s.tags, tags)
-	return s
-}
-
-// messages makes the messages of the events.
-func (s StreamEvents) messages(types *es.Types) ([]*es.Message, error) {
-	messages := make([]*es.Message, len(s.events))
-	for i, event := range s.events {
-		m, raw := event.(*es.Message)
-		if raw {
-			m = m.Clone()
-			m.Stream = s.stream
-		} else {
-			var err error
-			if m, err = types.Encode(s.stream, event); err != nil {
-				return nil, fmt.Errorf("event %d of stream %q: %w", i+1, s.stream, err)
-			}
-		}
-		m.Tags = slices.Concat(m.Tags, s.tags)
-		messages[i] = m
-	}
-	return messages, nil
-}
-
-// appendAll appends the events of streams to a store, one append for each.
-func appendAll(ctx context.Context, store es.EventStore, types *es.Types, all []StreamEvents) error {
-	for _, s := range all {
-		messages, err := s.messages(types)
-		if err != nil {
-			return err
-		}
-		if len(messages) == 0 {
-			continue
-		}
-		if _, err := store.Append(ctx, es.AppendTo(s.stream, es.Any, messages...)); err != nil {
-			return fmt.Errorf("append to %q: %w", s.stream, err)
-		}
-	}
-	return nil
-}
-
 // StoredPast is the events that something is done after; see [GivenStored].
 type StoredPast struct {
 	t         testing.TB
@@ -81,7 +25,7 @@ type StoredPast struct {
 
 // GivenStored begins a test of what a program appends to a store: a decision over tags, a command handler, an update of a repository.
 // It appends the given events, each stream after the other; those of streams "-" and tags are made by [In]. The store should be new:
-// memory.New().Events() for example, and the same test can run on any other.
+// memory.New().Events() for example, and the same test can run on any other. Nobody else may append to it meanwhile.
 //
 //	estest.GivenStored(t, memory.New().Events(), types,
 //		estest.In("course-go", CourseOpened{Seats: 1}),
@@ -92,7 +36,7 @@ type StoredPast struct {
 //	)
 func GivenStored(t testing.TB, store es.EventStore, types *es.Types, given ...StreamEvents) *StoredPast {
 	t.Helper()
-	if err := appendAll(patient(t), store, types, given); err != nil {
+	if _, err := appendAll(patient(t), store, types, given); err != nil {
 		t.Fatalf("estest.GivenStored: %v", err)
 	}
 	return &StoredPast{t: t, store: store, types: types, given: given}
@@ -113,20 +57,26 @@ func (p *StoredPast) Ignoring(fields ...string) *StoredPast {
 	return &next
 }
 
-// When does something. The function is called once, with a store that notes what is appended to it, and makes what it tests with that.
+// When does something. The function is called once, with a store that notes what is appended to it, and makes what it tests with that. What
+// comes of it is to be looked at: by a method of the outcome that begins with Then, or by Err.
 func (p *StoredPast) When(act func(ctx context.Context, store es.EventStore) error) *StoredOutcome {
 	p.t.Helper()
-	ctx := patient(p.t)
-	head, err := p.store.Head(ctx)
-	if err != nil {
-		p.t.Fatalf("the head of the store: %v", err)
+	if act == nil {
+		p.t.Fatalf("estest.GivenStored: When has no function that does something")
 	}
-	w := &watchedStore{EventStore: p.store, after: head.Position}
+	ctx := patient(p.t)
+	w, err := watch(ctx, p.store)
+	if err != nil {
+		p.t.Fatalf("estest.GivenStored: look at the store: %v", err)
+	}
 	if len(p.meanwhile) > 0 {
-		w.meanwhile = func() error { return appendAll(ctx, p.store, p.types, p.meanwhile) }
+		w.meanwhile = func() ([]*es.Message, error) { return appendAll(ctx, p.store, p.types, p.meanwhile) }
 	}
 	o := &StoredOutcome{past: p}
 	o.err = act(ctx, w)
+	if err := w.notePassed(patient(p.t)); err != nil && !errors.Is(err, es.ErrClosed) { // it may have closed what it was given
+		p.t.Fatalf("estest.GivenStored: look at the store: %v", err)
+	}
 	untouched, err := w.take(o)
 	if err != nil {
 		p.t.Fatalf("append what happens meanwhile: %v", err)
@@ -134,6 +84,7 @@ func (p *StoredPast) When(act func(ctx context.Context, store es.EventStore) err
 	if untouched {
 		o.failf("nothing happened meanwhile, because it ended without an append; its error: %v\n", o.err)
 	}
+	o.expected = expect(p.t, o.unexpected)
 	return o
 }
 
@@ -141,22 +92,42 @@ func (p *StoredPast) When(act func(ctx context.Context, store es.EventStore) err
 type StoredOutcome struct {
 	past       *StoredPast
 	appended   []*es.Message // in the order of the store
+	passed     bool          // something was appended without the store that notes it
 	conditions []es.Condition
 	conflicts  int
 	err        error
+	expected   *expectation
+}
+
+// unexpected is the report on a test that has done something and wants nothing of it.
+func (o *StoredOutcome) unexpected() string {
+	if o.err != nil {
+		return fmt.Sprintf("it failed, and the test says nothing about that; end it with ThenError\n  error: %v\n", o.err)
+	}
+	return fmt.Sprintf("appended %s, and the test says nothing about that; end it with Then\n%s", count(len(o.appended), "event"), o.list())
+}
+
+// list writes what was appended.
+func (o *StoredOutcome) list() string {
+	var b strings.Builder
+	for stream, messages := range sorted(byStream(o.appended)) {
+		compare.DescribeList(&b, "  "+stream+": ", o.values(messages))
+	}
+	return b.String()
 }
 
 // Then fails the test unless these events were appended: of each stream these in this order, with these tags, and to no other stream
-// any. The tag that an es.CommandHandler gives its events does not count. None at all means that nothing was appended, and no error.
+// any. The tag that an es.CommandHandler gives its events does not count. None at all means that nothing was appended, and no error. What
+// was appended to the store itself counts too, and not only what was appended to the one that the function was given.
 func (o *StoredOutcome) Then(want ...StreamEvents) *StoredOutcome {
-	t := o.past.t
-	t.Helper()
+	o.past.t.Helper()
+	o.expected.meet()
 	if o.err != nil {
-		o.failf("it failed, want events\n  error: %v\n", o.err)
+		o.failf("it failed, want %s and no error\n  error: %v\n%s", count(total(want), "event"), o.err, o.list())
 	}
 	wanted, err := o.wanted(want)
 	if err != nil {
-		t.Fatalf("estest: what is wanted: %v", err)
+		o.past.t.Fatalf("estest: what is wanted: %v", err)
 	}
 	got := byStream(o.appended)
 	var b strings.Builder
@@ -175,8 +146,14 @@ func (o *StoredOutcome) Then(want ...StreamEvents) *StoredOutcome {
 // these criteria, whatever their order. The condition of an es.CommandHandler does not count. Without criteria it wants no condition.
 func (o *StoredOutcome) OnCondition(criteria ...es.Criterion) *StoredOutcome {
 	o.past.t.Helper()
-	if len(o.appended) == 0 {
+	if o.err == nil {
+		o.expected.meet()
+	}
+	switch {
+	case len(o.appended) == 0:
 		o.failf("nothing was appended, want a condition\n")
+	case o.passed:
+		o.failf("something was appended to the store itself, and its condition is not known; append to the store that When gives\n%s", o.list())
 	}
 	var got []es.Criterion
 	for _, c := range o.conditions {
@@ -205,24 +182,22 @@ func (o *StoredOutcome) OnCondition(criteria ...es.Criterion) *StoredOutcome {
 // ThenError fails the test unless it failed with this error or one that wraps it, as errors.Is tells, and nothing was appended.
 func (o *StoredOutcome) ThenError(target error) *StoredOutcome {
 	o.past.t.Helper()
-	return o.ThenErrorThat(fmt.Sprintf("the error %q", fmt.Sprint(target)), func(err error) bool { return errors.Is(err, target) })
+	wantsError(o.past.t, target, "Then is for what does not fail")
+	return o.ThenErrorThat(fmt.Sprintf("the error %q", target), func(err error) bool { return errors.Is(err, target) })
 }
 
 // ThenErrorThat is ThenError with a function that tells whether the error is the right one. The name is what the report calls such an
 // error, as in "an error that names the course".
 func (o *StoredOutcome) ThenErrorThat(name string, accepts func(error) bool) *StoredOutcome {
 	o.past.t.Helper()
-	var b strings.Builder
-	for stream, messages := range sorted(byStream(o.appended)) {
-		compare.DescribeList(&b, "  "+stream+": ", o.values(messages))
-	}
+	o.expected.meet()
 	switch {
 	case o.err == nil:
-		o.failf("appended %s, want %s\n%s", count(len(o.appended), "event"), name, b.String())
+		o.failf("appended %s, want %s\n%s", count(len(o.appended), "event"), name, o.list())
 	case !accepts(o.err):
-		o.failf("it failed with another error, want %s\n  error: %v\n", name, o.err)
+		o.failf("it failed with another error, want %s\n  error: %v\n%s", name, o.err, sameText(name, o.err))
 	case len(o.appended) > 0:
-		o.failf("it failed as wanted, and appended %s\n%s", count(len(o.appended), "event"), b.String())
+		o.failf("it failed as wanted, and appended %s\n%s", count(len(o.appended), "event"), o.list())
 	}
 	return o
 }
@@ -240,14 +215,20 @@ func (o *StoredOutcome) ThenEither(want []StreamEvents, err error) *StoredOutcom
 	return o.ThenError(err)
 }
 
-// When does the next thing, after what was appended.
+// When does the next thing, after what was appended. It fails the test when this one has failed and nobody has asked for that.
 func (o *StoredOutcome) When(act func(ctx context.Context, store es.EventStore) error) *StoredOutcome {
 	o.past.t.Helper()
 	return o.Past().When(act)
 }
 
-// Past is the past of the next step: the same store, with what was appended.
+// Past is the past of the next step: the same store, with what was appended. It fails the test when this step has failed and nobody has
+// asked for that.
 func (o *StoredOutcome) Past() *StoredPast {
+	o.past.t.Helper()
+	if o.err != nil && !o.expected.met.Load() {
+		o.failf("it failed, and the test goes on as if it had not; say ThenError before the next step\n  error: %v\n", o.err)
+	}
+	o.expected.meet()
 	next := *o.past
 	next.given, next.meanwhile = slices.Concat(next.given, next.meanwhile), nil
 	for stream, messages := range sorted(byStream(o.appended)) {
@@ -257,13 +238,21 @@ func (o *StoredOutcome) Past() *StoredPast {
 }
 
 // Messages returns what was appended, in the order of the store, with its places.
-func (o *StoredOutcome) Messages() []*es.Message { return slices.Clone(o.appended) }
+func (o *StoredOutcome) Messages() []*es.Message {
+	if o.err == nil {
+		o.expected.meet()
+	}
+	return slices.Clone(o.appended)
+}
 
 // Conflicts tells how many appends were turned down because somebody else had been first.
 func (o *StoredOutcome) Conflicts() int { return o.conflicts }
 
 // Err returns the error of what was done.
-func (o *StoredOutcome) Err() error { return o.err }
+func (o *StoredOutcome) Err() error {
+	o.expected.meet()
+	return o.err
+}
 
 // wanted makes messages of what a test wants, so that both sides have been encoded.
 func (o *StoredOutcome) wanted(want []StreamEvents) (map[string][]*es.Message, error) {
@@ -278,15 +267,19 @@ func (o *StoredOutcome) wanted(want []StreamEvents) (map[string][]*es.Message, e
 	return byStream, nil
 }
 
-// compare writes how the events of a stream differ: in what they say, or else in their tags.
+// compare writes how the events of a stream differ: in what they say, or else in what they are stored as, and in their tags.
 func (o *StoredOutcome) compare(b *strings.Builder, stream string, got, want []*es.Message) {
 	lists := compare.Align(o.values(got), o.values(want), o.past.ignored)
 	if !lists.Same() {
-		fmt.Fprintf(b, "  stream %q: %s, want %s\n", stream, count(len(got), "event"), count(len(want), "event"))
+		fmt.Fprintf(b, "  stream %q: %s, want %s\n", stream, count(len(got), "event"), instead(len(got), len(want)))
 		lists.Describe(b, "    ")
 		return
 	}
 	for i, m := range got {
+		if w := want[i]; m.Name != w.Name || m.Schema != w.Schema { // an upcaster makes the same of both
+			fmt.Fprintf(b, "  stream %q: event %d is stored as %s (schema %d), want %s (schema %d)\n", stream, i+1, m.Name, m.Schema, w.Name,
+				w.Schema)
+		}
 		if had, wanted := ownTags(m), ownTags(want[i]); !slices.Equal(had, wanted) {
 			fmt.Fprintf(b, "  stream %q: event %d, %s, is tagged %q, want %q\n", stream, i+1, m.Name, had, wanted)
 		}
@@ -309,47 +302,7 @@ func (o *StoredOutcome) failf(format string, args ...any) {
 	if len(o.past.meanwhile) > 0 {
 		describeStreams(&b, "meanwhile", o.past.types, o.past.meanwhile)
 	}
-	o.past.t.Fatal(b.String())
-}
-
-// describeStreams writes events with their streams.
-func describeStreams(b *strings.Builder, what string, types *es.Types, all []StreamEvents) {
-	total := 0
-	for _, s := range all {
-		total += len(s.events)
-	}
-	fmt.Fprintf(b, "%s %s\n", what, count(total, "event"))
-	const most = 20
-	left := most
-	for _, s := range all {
-		for _, event := range s.events {
-			if left--; left < 0 {
-				fmt.Fprintf(b, "  and %d more\n", total-most)
-				return
-			}
-			if m, raw := event.(*es.Message); raw {
-				event = valueOf(types, m)
-			}
-			fmt.Fprintf(b, "  %s: %s\n", s.stream, compare.Clip(compare.Text(event)))
-		}
-	}
-}
-
-// unregistered stands for a message of which there is no Go type.
-type unregistered struct {
-	Name   string
-	Schema int
-	Data   []byte
-}
-
-// valueOf is what a message is compared as.
-func valueOf(types *es.Types, m *es.Message) any {
-	if types != nil {
-		if v, err := types.Decode(m); err == nil {
-			return v
-		}
-	}
-	return unregistered{Name: m.Name, Schema: m.Schema, Data: m.Data}
+	o.past.t.Fatal(strings.TrimSuffix(b.String(), "\n"))
 }
 
 // ownTags are the tags of a message in order, without that of a command.

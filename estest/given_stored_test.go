@@ -186,7 +186,7 @@ given 1 event
 			},
 			want: `
 what was appended is not what is wanted
-  stream "a-1": 1 event, want 1 event
+  stream "a-1": 1 event, want another one
     1 unexpected  estest.unregistered{Name: "A", Schema: 1, Data: "\"data\""}
       missing     estest_test.enrolled{Course: "go"}
   stream "c-1": no event, want 1 event
@@ -203,7 +203,7 @@ what was appended is not what is wanted
 			when: func(context.Context, es.EventStore) error { return errFull },
 			then: func(o *estest.StoredOutcome) { o.Then() },
 			want: `
-it failed, want events
+it failed, want no event and no error
   error: the course is full`,
 		},
 		"no error": {

@@ -210,7 +210,7 @@ func TestGivenReportsWhatIsWrong(t *testing.T) {
 	t.Run("another event", func(t *testing.T) {
 		t.Parallel()
 		mustReport(t, `
-decided 2 events, want 2 events
+decided 2 events, want other ones
   1 unexpected  estest_test.labeled{Label: "hasty"}
   2 differs     estest_test.withdrawn{Amount: 5}
                 Amount: got 5, want 6

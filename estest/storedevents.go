@@ -53,11 +53,17 @@ func CheckStoredEvents(t testing.TB, types *es.Types, path string, options ...St
 	for _, option := range options {
 		option(c)
 	}
+	if types == nil {
+		t.Fatalf("estest.CheckStoredEvents has no types; give it those that the program stores events with")
+	}
 	if err := c.load(path); err != nil {
 		t.Fatalf("read the stored events: %v", err)
 	}
 	c.check()
 	added := c.add()
+	if len(c.file.Events) == 0 && len(c.failures) == 0 {
+		t.Fatalf("no type is registered and %s has no event: there is nothing to look after", path)
+	}
 	for _, failure := range c.failures {
 		t.Error(failure)
 	}

@@ -319,3 +319,15 @@ func TestStoredEventsSayWhatIsWrongWithTheFile(t *testing.T) {
 		}
 	})
 }
+
+// TestStoredEventsOfNothingFail holds that a check which has nothing to look after does not pass.
+func TestStoredEventsOfNothingFail(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.golden.json")
+	mustReport(t, "no type is registered and "+path+" has no event: there is nothing to look after", func(t testing.TB) {
+		estest.CheckStoredEvents(t, es.NewTypes(), path)
+	})
+	mustReport(t, "estest.CheckStoredEvents has no types; give it those that the program stores events with", func(t testing.TB) {
+		estest.CheckStoredEvents(t, nil, path)
+	})
+}

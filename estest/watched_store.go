@@ -18,14 +18,54 @@ import (
 type watchedStore struct {
 	es.EventStore
 
-	after int64 // the position beyond which an event is new
+	after  int64                  // the position beyond which an event is new
+	before map[uuid.UUID]struct{} // events that are there already and not settled, or happened meanwhile
 
 	mu         sync.Mutex
-	meanwhile  func() error // nil when it has happened
-	failed     error        // what came of it
+	meanwhile  func() ([]*es.Message, error) // nil when it has happened
+	failed     error                         // what came of it
 	appended   []*es.Message
+	noted      map[uuid.UUID]struct{} // the IDs of those
+	passed     bool                   // some were appended to the store itself
 	conditions []es.Condition
 	conflicts  int
+}
+
+// watch begins to note what is appended to a store.
+func watch(ctx context.Context, store es.EventStore) (*watchedStore, error) {
+	head, err := store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &watchedStore{EventStore: store, after: head.Position, before: map[uuid.UUID]struct{}{}, noted: map[uuid.UUID]struct{}{}}
+	for m, err := range w.news(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		w.before[m.ID] = struct{}{}
+	}
+	return w, nil
+}
+
+// news reads what the store has beyond the head that it had, settled or not.
+func (w *watchedStore) news(ctx context.Context) iter.Seq2[*es.Message, error] {
+	return w.Read(ctx, es.Query{After: w.after, Unsettled: true})
+}
+
+// notePassed notes what was appended to the store itself, by who has kept another handle to it.
+func (w *watchedStore) notePassed(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for m, err := range w.news(ctx) {
+		if err != nil {
+			return err
+		}
+		if !has(w.before, m.ID) && !has(w.noted, m.ID) {
+			w.appended = append(w.appended, m.Clone())
+			w.passed = true
+		}
+	}
+	return nil
 }
 
 // Append notes what is new.
@@ -53,8 +93,12 @@ func (w *watchedStore) happen() {
 	if w.meanwhile == nil {
 		return
 	}
-	w.failed = w.meanwhile()
+	var happened []*es.Message
+	happened, w.failed = w.meanwhile()
 	w.meanwhile = nil
+	for _, m := range happened {
+		w.before[m.ID] = struct{}{}
+	}
 }
 
 func (w *watchedStore) note(a es.Append, done es.Appended, err error) {
@@ -72,12 +116,13 @@ func (w *watchedStore) note(a es.Append, done es.Appended, err error) {
 		for _, m := range s.Events {
 			at := done.Places[place]
 			place++
-			if at.Position <= w.after || slices.ContainsFunc(w.appended, func(other *es.Message) bool { return other.ID == m.ID }) {
+			if at.Position <= w.after || has(w.before, m.ID) || has(w.noted, m.ID) {
 				continue // it was there before
 			}
 			noted := m.Clone()
 			noted.Version, noted.Position = at.Version, at.Position
 			news = append(news, noted)
+			w.noted[m.ID] = struct{}{}
 		}
 	}
 	if len(news) > 0 || place == 0 {
@@ -90,9 +135,14 @@ func (w *watchedStore) note(a es.Append, done es.Appended, err error) {
 func (w *watchedStore) take(o *StoredOutcome) (untouched bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o.appended, o.conditions, o.conflicts = slices.Clone(w.appended), w.conditions, w.conflicts
+	o.appended, o.passed, o.conditions, o.conflicts = slices.Clone(w.appended), w.passed, w.conditions, w.conflicts
 	slices.SortFunc(o.appended, func(a, b *es.Message) int { return int(a.Position - b.Position) })
 	return w.meanwhile != nil, w.failed
+}
+
+func has[K comparable](set map[K]struct{}, key K) bool {
+	_, there := set[key]
+	return there
 }
 
 func byStream(messages []*es.Message) map[string][]*es.Message {

@@ -1,10 +1,13 @@
 package compare_test
 
 import (
+	"go/scanner"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
+	textscanner "text/scanner"
 	"time"
 
 	"github.com/google/uuid"
@@ -163,6 +166,118 @@ func TestValuesFindsEveryDifferenceAndNoOther(t *testing.T) {
 				t.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(tt.differs, "\n\t"))
 			}
 		})
+	}
+}
+
+// secret is written as stars.
+type secret string
+
+func (secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
+
+// touchy is equal to nothing that it can be asked about.
+type touchy struct{ v *int }
+
+func (a touchy) Equal(b touchy) bool { return *a.v == *b.v }
+
+// unequal is never equal.
+type unequal struct{ V int }
+
+func (unequal) Equal(unequal) bool { return false }
+
+func namesake() any {
+	type money struct{}
+	return money{}
+}
+
+// TestValuesFindsWhatIsHidden has pairs that a comparison of texts, or a careless one, would take for the same.
+func TestValuesFindsWhatIsHidden(t *testing.T) {
+	t.Parallel()
+	one := 1
+	itself, other := []any{nil, 1}, []any{nil, 2}
+	itself[0], other[0] = itself, other
+	for name, tt := range map[string]struct {
+		got, want any
+		differs   string
+	}{
+		"keys of one text":           {map[any]int{1: 1, int64(1): 2}, map[any]int{1: 1}, `[int64(1)]: got 2, want nothing`},
+		"keys of one text, missing":  {map[any]int{1: 1}, map[any]int{1: 1, int8(1): 0}, `[int8(1)]: got nothing, want 0`},
+		"keys that are secret":       {map[secret]int{"a": 1, "b": 2}, map[secret]int{"a": 1, "b": 3}, `[compare_test.secret(***)]: got 2, want 3`},
+		"a secret":                   {[]secret{"a"}, []secret{"b"}, `[0]: got "a", want "b"`},
+		"a method Equal that panics": {touchy{}, touchy{&one}, `v: got nil, want &1`},
+		"a method Equal that says no": {
+			unequal{1}, unequal{1},
+			`got {V: 1}, want {V: 1}, which is not the same, though it looks so`,
+		},
+		"a list in itself": {itself, other, `[1]: got 1, want 2`},
+		"a part of a list": {[][]int{{1, 2, 3}}, [][]int{{1, 2}}, `[0][2]: got 3, want nothing`},
+		"packages of one name": {
+			(*scanner.Scanner)(nil), (*textscanner.Scanner)(nil),
+			`got *scanner.Scanner(nil) of go/scanner, want *scanner.Scanner(nil) of text/scanner`,
+		},
+		"types of one name": {money{}, namesake(), `got compare_test.money{}, want compare_test.money{} of another type with that name`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			differs := compare.Values(tt.got, tt.want, nil)
+			if len(differs) != 1 || differs[0].String() != tt.differs {
+				t.Errorf("got\n\t%v\nwant\n\t%s", differs, tt.differs)
+			}
+			for _, v := range []any{tt.got, tt.want} {
+				if name != "a method Equal that says no" && len(compare.Values(v, v, nil)) > 0 {
+					t.Errorf("%s is not the same as itself", compare.Text(v))
+				}
+			}
+		})
+	}
+	if got := compare.Text(itself); got != "[(itself), 1]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestRawLeavesNothingOut(t *testing.T) {
+	t.Parallel()
+	there := time.FixedZone("there", 3600)
+	for _, tt := range []struct {
+		v    any
+		want string
+	}{
+		{map[string]secret{"a": "b"}, `{"a": "b"}`},
+		{color(1), "1"},
+		{noon.In(there), "2030-05-06T12:00:00Z"},
+		{order{Placed: time.Time{}.In(there), hue: 1}, "compare_test.order{Placed: 0001-01-01T00:00:00Z, hue: 1}"},
+	} {
+		if got := compare.Raw(tt.v); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+// TestAlignTakesLongLists holds that lists which are nearly the same do not take the square of their length, and are not written in full.
+func TestAlignTakesLongLists(t *testing.T) {
+	t.Parallel()
+	long := make([]any, 50_000)
+	for i := range long {
+		long[i] = i
+	}
+	describe := func(got, want []any) string {
+		var b strings.Builder
+		compare.Align(got, want, nil).Describe(&b, "")
+		return b.String()
+	}
+	if !compare.Align(long, long, nil).Same() {
+		t.Error("a long list is not the same as itself")
+	}
+	without := slices.Delete(slices.Clone(long), 100, 101)
+	want := "    1 as wanted   and so are those up to 100\n  101 unexpected  100\n  102 as wanted   and so are those up to 50000\n"
+	if got := describe(long, without); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if got := describe(without, long); !strings.Contains(got, "\n      missing     100\n  101 as wanted   and so are those up to 49999\n") {
+		t.Errorf("got\n%s", got)
+	}
+	slices.Reverse(without)
+	if got := describe(without, long); strings.Count(got, "\n") > 150 || !strings.HasSuffix(got, "and more: 49999 in all, want 50000\n") {
+		t.Errorf("got\n%s", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package compare
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -24,23 +25,44 @@ type line struct {
 func Align(got, want []any, ignored []string) *Lists {
 	l := &Lists{got: got, want: want}
 	alike := func(g, w int) bool { return len(Values(got[g], want[w], ignored)) == 0 }
-	common := commonLengths(len(got), len(want), alike)
-	g, w, fromG, fromW := 0, 0, 0, 0
-	for g < len(got) && w < len(want) {
-		switch {
-		case alike(g, w):
-			l.pairUp(fromG, g, fromW, w, ignored)
-			l.lines = append(l.lines, line{got: g, want: w})
-			g, w = g+1, w+1
-			fromG, fromW = g, w
-		case common[g+1][w] >= common[g][w+1]:
-			g++
-		default:
-			w++
+	// Most lists are the same, or nearly so: only what is left between the ends takes the square of its length.
+	head := 0
+	for head < min(len(got), len(want)) && alike(head, head) {
+		l.lines = append(l.lines, line{got: head, want: head})
+		head++
+	}
+	gotEnd, wantEnd := len(got), len(want)
+	for gotEnd > head && wantEnd > head && alike(gotEnd-1, wantEnd-1) {
+		gotEnd, wantEnd = gotEnd-1, wantEnd-1
+	}
+	l.alignMiddle(head, gotEnd, wantEnd, ignored, alike)
+	for ; gotEnd < len(got); gotEnd, wantEnd = gotEnd+1, wantEnd+1 {
+		l.lines = append(l.lines, line{got: gotEnd, want: wantEnd})
+	}
+	return l
+}
+
+// alignMiddle aligns what lies from a place in both lists to an end in each.
+func (l *Lists) alignMiddle(from, gotEnd, wantEnd int, ignored []string, alike func(g, w int) bool) {
+	fromG, fromW := from, from
+	const most = 1_000_000 // comparisons; two lists that differ in all of more than a thousand places are read by nobody line by line
+	if (gotEnd-from)*(wantEnd-from) <= most {
+		common := commonLengths(gotEnd-from, wantEnd-from, func(g, w int) bool { return alike(from+g, from+w) })
+		for g, w := from, from; g < gotEnd && w < wantEnd; {
+			switch {
+			case alike(g, w):
+				l.pairUp(fromG, g, fromW, w, ignored)
+				l.lines = append(l.lines, line{got: g, want: w})
+				g, w = g+1, w+1
+				fromG, fromW = g, w
+			case common[g-from+1][w-from] >= common[g-from][w-from+1]:
+				g++
+			default:
+				w++
+			}
 		}
 	}
-	l.pairUp(fromG, len(got), fromW, len(want), ignored)
-	return l
+	l.pairUp(fromG, gotEnd, fromW, wantEnd, ignored)
 }
 
 // commonLengths has the length of the longest common subsequence of what follows each pair of places.
@@ -83,21 +105,34 @@ func (l *Lists) pairUp(g, gotEnd, w, wantEnd int, ignored []string) {
 	}
 }
 
+func (at line) same() bool { return at.got >= 0 && at.want >= 0 && len(at.differs) == 0 }
+
 // Same tells whether the lists have the same elements in the same order.
 func (l *Lists) Same() bool {
-	for _, at := range l.lines {
-		if at.got < 0 || at.want < 0 || len(at.differs) > 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(l.lines, func(at line) bool { return !at.same() })
 }
 
-// Describe writes the two lists, a line for each element and for each field that differs, numbered from 1 as they were got.
+// Describe writes the two lists, a line for each element and for each field that differs, numbered from 1 as they were got. Many in a row
+// that are as wanted take one line, and of very many that are not the first ones are written.
 func (l *Lists) Describe(b *strings.Builder, indent string) {
+	const (
+		mostSame = 5
+		most     = 40
+	)
 	width := len(strconv.Itoa(len(l.got)))
-	for _, at := range l.lines {
-		switch {
+	wrong := 0
+	for i := 0; i < len(l.lines); i++ {
+		at := l.lines[i]
+		if !at.same() {
+			if wrong++; wrong > most {
+				fmt.Fprintf(b, "%sand more: %d in all, want %d\n", indent, len(l.got), len(l.want))
+				return
+			}
+		}
+		switch end := l.sameUntil(i); {
+		case end-i > mostSame:
+			fmt.Fprintf(b, "%s%*d as wanted   and so are those up to %d\n", indent, width, at.got+1, at.got+end-i)
+			i = end - 1
 		case at.got < 0:
 			fmt.Fprintf(b, "%s%*s missing     %s\n", indent, width, "", Clip(Text(l.want[at.want])))
 		case at.want < 0:
@@ -109,6 +144,14 @@ func (l *Lists) Describe(b *strings.Builder, indent string) {
 			fmt.Fprintf(b, "%s%*d as wanted   %s\n", indent, width, at.got+1, Clip(Text(l.got[at.got])))
 		}
 	}
+}
+
+// sameUntil is where a row of lines that are as wanted ends.
+func (l *Lists) sameUntil(i int) int {
+	for i < len(l.lines) && l.lines[i].same() {
+		i++
+	}
+	return i
 }
 
 // Describe writes differences, a line for each, and of many the first.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -18,6 +19,20 @@ import (
 func Text(v any) string {
 	r := renderer{open: map[visit]struct{}{}}
 	r.write(reachable(reflect.ValueOf(v)), true)
+	return r.String()
+}
+
+// Raw is Text without asking any type for its own text, apart from times: what a type leaves out there, because it is secret or a matter of
+// taste, is in it. So two values with the same Raw hold the same.
+func Raw(v any) string {
+	r := renderer{open: map[visit]struct{}{}, raw: true}
+	r.write(reachable(reflect.ValueOf(v)), true)
+	return r.String()
+}
+
+func rawOfPart(v reflect.Value) string {
+	r := renderer{open: map[visit]struct{}{}, raw: true}
+	r.write(reachable(v), false)
 	return r.String()
 }
 
@@ -45,12 +60,14 @@ type renderer struct {
 	strings.Builder
 
 	open map[visit]struct{} // the pointers that are being followed
+	raw  bool               // types are not asked for their own text
 }
 
 // visit is a pair of pointers that are followed together; the renderer follows one.
 type visit struct {
 	got, want uintptr
 	typ       reflect.Type
+	length    int // of slices: a shorter one may begin at the same place
 }
 
 // write writes v; with its type where that says something.
@@ -59,7 +76,7 @@ func (r *renderer) write(v reflect.Value, typed bool) {
 		r.WriteString("nil")
 		return
 	}
-	if text, ok := textOf(v); ok {
+	if text, ok := r.ownText(v); ok {
 		r.WriteString(text)
 		return
 	}
@@ -75,7 +92,9 @@ func (r *renderer) write(v reflect.Value, typed bool) {
 		})
 	case reflect.Struct:
 		r.writeStruct(v, typed)
-	case reflect.Slice, reflect.Array:
+	case reflect.Slice:
+		r.once(visit{got: v.Pointer(), typ: v.Type(), length: v.Len()}, func() { r.writeList(v) })
+	case reflect.Array:
 		r.writeList(v)
 	case reflect.Map:
 		r.writeMap(v)
@@ -96,7 +115,11 @@ func (r *renderer) follow(v reflect.Value, write func()) {
 		r.WriteString("nil")
 		return
 	}
-	at := visit{got: v.Pointer(), typ: v.Type()}
+	r.once(visit{got: v.Pointer(), typ: v.Type()}, write)
+}
+
+// once does write, unless it is under way further up.
+func (r *renderer) once(at visit, write func()) {
 	if _, again := r.open[at]; again {
 		r.WriteString("(itself)")
 		return
@@ -152,7 +175,7 @@ func (r *renderer) writeMap(v reflect.Value) {
 		entries := make([]string, 0, v.Len())
 		for key, value := range v.Seq2() {
 			// The renderer of an entry knows the pointers that are being followed, so that a map may hold itself.
-			entry := renderer{open: r.open}
+			entry := renderer{open: r.open, raw: r.raw}
 			entry.write(reachable(key), false)
 			entry.WriteString(": ")
 			entry.write(reachable(value), false)
@@ -161,6 +184,17 @@ func (r *renderer) writeMap(v reflect.Value) {
 		slices.Sort(entries)
 		r.WriteString("{" + strings.Join(entries, ", ") + "}")
 	})
+}
+
+// ownText is the text that a type gives its values, if it is to be asked.
+func (r *renderer) ownText(v reflect.Value) (text string, ok bool) {
+	if r.raw {
+		if t, is := reflect.TypeAssert[time.Time](v); is { // its fields tell apart what is the same instant
+			return t.UTC().Format(time.RFC3339Nano), true
+		}
+		return "", false
+	}
+	return textOf(v)
 }
 
 // textOf is the text of a value that has one of its own: a time, a UUID, a decimal number, an enumeration.

@@ -3,10 +3,10 @@ package compare
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -46,8 +46,16 @@ func Values(got, want any, ignored []string) []Difference {
 	return d.found
 }
 
+// add notes a difference. Where the texts of the two are the same, as of a secret that is written as stars, it shows what they hold.
 func (d *differ) add(path string, got, want reflect.Value) {
-	d.found = append(d.found, Difference{path, textOfPart(got), textOfPart(want)})
+	had, wanted := textOfPart(got), textOfPart(want)
+	if had == wanted {
+		had, wanted = rawOfPart(got), rawOfPart(want)
+	}
+	if had == wanted {
+		wanted += ", which is not the same, though it looks so"
+	}
+	d.found = append(d.found, Difference{path, had, wanted})
 }
 
 func (d *differ) compare(path string, got, want reflect.Value) {
@@ -80,7 +88,9 @@ func (d *differ) compare(path string, got, want reflect.Value) {
 		d.follow(path, got, want, func() { d.compare(path, got.Elem(), want.Elem()) })
 	case reflect.Map:
 		d.follow(path, got, want, func() { d.compareMaps(path, got, want) })
-	case reflect.Slice, reflect.Array:
+	case reflect.Slice:
+		d.followList(path, got, want)
+	case reflect.Array:
 		d.compareLists(path, got, want)
 	default:
 		if !sameScalar(got, want) {
@@ -89,7 +99,7 @@ func (d *differ) compare(path string, got, want reflect.Value) {
 	}
 }
 
-// addTyped tells two values apart by their types too.
+// addTyped tells two values apart by their types too, and types of the same name by where they are from.
 func (d *differ) addTyped(path string, got, want reflect.Value) {
 	typed := func(v reflect.Value) string {
 		if !v.IsValid() {
@@ -101,7 +111,24 @@ func (d *differ) addTyped(path string, got, want reflect.Value) {
 		}
 		return v.Type().String() + "(" + text + ")"
 	}
-	d.found = append(d.found, Difference{path, typed(got), typed(want)})
+	had, wanted := typed(got), typed(want)
+	if got.IsValid() && want.IsValid() && got.Type().String() == want.Type().String() {
+		if from, other := origin(got.Type()), origin(want.Type()); from != other {
+			had, wanted = had+" of "+from, wanted+" of "+other
+		} else {
+			wanted += " of another type with that name"
+		}
+	}
+	d.found = append(d.found, Difference{path, had, wanted})
+}
+
+// origin is the package that a type is from, or else the one of what it is made of.
+func origin(t reflect.Type) string {
+	made := []reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map}
+	for t.PkgPath() == "" && slices.Contains(made, t.Kind()) {
+		t = t.Elem()
+	}
+	return t.PkgPath()
 }
 
 func (d *differ) ignores(t reflect.Type, field string) bool {
@@ -117,25 +144,57 @@ func (d *differ) follow(path string, got, want reflect.Value, compare func()) {
 		d.add(path, got, want)
 		return
 	}
-	at := visit{got.Pointer(), want.Pointer(), got.Type()}
+	d.once(visit{got: got.Pointer(), want: want.Pointer(), typ: got.Type()}, compare)
+}
+
+// once compares a pair, unless that is under way further up.
+func (d *differ) once(at visit, compare func()) {
 	if _, again := d.open[at]; again {
-		return // it is compared further up
+		return
 	}
 	d.open[at] = struct{}{}
 	compare()
 	delete(d.open, at)
 }
 
+// followList compares two slices, which may hold themselves.
+func (d *differ) followList(path string, got, want reflect.Value) {
+	if got.Len() == 0 || want.Len() == 0 {
+		d.compareLists(path, got, want)
+		return
+	}
+	at := visit{got: got.Pointer(), want: want.Pointer(), typ: got.Type(), length: max(got.Len(), want.Len())}
+	d.once(at, func() { d.compareLists(path, got, want) })
+}
+
+// compareMaps goes through the keys of both, as the maps tell them apart: two keys may have the same text.
 func (d *differ) compareMaps(path string, got, want reflect.Value) {
-	byText := map[string]reflect.Value{}
-	for _, m := range []reflect.Value{got, want} {
-		for key := range m.Seq() {
-			byText[textOfPart(key)] = key
+	type entry struct {
+		key  reflect.Value
+		text string
+	}
+	var entries []entry
+	for key := range got.Seq() {
+		entries = append(entries, entry{key, textOfPart(key)})
+	}
+	for key := range want.Seq() {
+		if !got.MapIndex(key).IsValid() {
+			entries = append(entries, entry{key, textOfPart(key)})
 		}
 	}
-	for _, text := range slices.Sorted(maps.Keys(byText)) {
-		at := path + "[" + text + "]"
-		g, w := got.MapIndex(byText[text]), want.MapIndex(byText[text])
+	seen := map[string]int{}
+	for _, e := range entries {
+		seen[e.text]++
+	}
+	for i, e := range entries {
+		if seen[e.text] > 1 { // only their types tell them apart
+			entries[i].text = typeOfKey(e.key) + "(" + e.text + ")"
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.text, b.text) })
+	for _, e := range entries {
+		at := path + "[" + e.text + "]"
+		g, w := got.MapIndex(e.key), want.MapIndex(e.key)
 		switch {
 		case !g.IsValid():
 			d.found = append(d.found, Difference{at, absent, textOfPart(w)})
@@ -167,6 +226,13 @@ func (d *differ) compareLists(path string, got, want reflect.Value) {
 	}
 }
 
+func typeOfKey(key reflect.Value) string {
+	if key.Kind() == reflect.Interface && !key.IsNil() {
+		key = key.Elem()
+	}
+	return key.Type().String()
+}
+
 func join(path, field string) string {
 	if path == "" {
 		return field
@@ -184,7 +250,8 @@ func sameScalar(got, want reflect.Value) bool {
 	return got.Equal(want)
 }
 
-// askEqual asks a type that has a method Equal for itself, as [time.Time] and many kinds of number have.
+// askEqual asks a type that has a method Equal for itself, as [time.Time] and many kinds of number have. One that panics, because a
+// value is in no state to be asked, is not asked.
 func askEqual(got, want reflect.Value) (equal, asked bool) {
 	if g, ok := reflect.TypeAssert[time.Time](got); ok {
 		w, ok := reflect.TypeAssert[time.Time](want)
@@ -201,5 +268,10 @@ func askEqual(got, want reflect.Value) (equal, asked bool) {
 	if t.NumIn() != 1 || t.NumOut() != 1 || t.In(0) != want.Type() || t.Out(0).Kind() != reflect.Bool {
 		return false, false
 	}
+	defer func() {
+		if recover() != nil {
+			equal, asked = false, false
+		}
+	}()
 	return method.Call([]reflect.Value{want})[0].Bool(), true
 }
